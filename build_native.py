@@ -1,0 +1,56 @@
+"""Build the compiled modules: what pyproject.toml cannot say.
+
+pyproject.toml lists the extension modules; here are NumPy's include folder, the flags of each
+platform, and one clear sentence when the compiler or Python's headers are missing. A sanitizer build
+is asked for with INFERSDK_SANITIZE=address|thread|undefined.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools.command.build_ext import build_ext
+
+CXX_FLAGS = ["-std=c++17", "-O3", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-function"]
+
+
+class BuildNative(build_ext):
+    """`build_ext` with our include folders and flags, and readable failures."""
+
+    def build_extensions(self) -> None:
+        _check_toolchain(self.compiler)
+        import numpy
+
+        flags = list(CXX_FLAGS)
+        link = ["-pthread"]
+        if sys.platform.startswith("linux"):
+            link += ["-ldl", "-Wl,--as-needed"]
+        sanitizer = os.environ.get("INFERSDK_SANITIZE")
+        if sanitizer:
+            flags += [f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer", "-O1"]
+            link += [f"-fsanitize={sanitizer}"]
+        for extension in self.extensions:
+            extension.include_dirs += [numpy.get_include(), "csrc/include"]
+            extension.extra_compile_args += flags
+            extension.extra_link_args += link
+            extension.define_macros += [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+        super().build_extensions()
+
+
+def _check_toolchain(compiler: object) -> None:
+    command = getattr(compiler, "compiler_cxx", None) or ["c++"]
+    if shutil.which(command[0]) is None:
+        raise SystemExit(
+            f"infersdk: the C++ compiler `{command[0]}` was not found; "
+            "install one first (Debian or Ubuntu: apt-get install g++)."
+        )
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not header.exists():
+        raise SystemExit(
+            f"infersdk: Python's header {header} was not found; "
+            "install it first (Debian or Ubuntu: apt-get install python3-dev)."
+        )

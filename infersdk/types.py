@@ -1,0 +1,427 @@
+"""What a model takes and gives, and what we know about a conversion: plain, frozen, JSON-able data.
+
+Siblings meet through these types; nothing here imports a framework or compiled code.
+
+A model has two faces. Its **values** (:class:`TensorSpec` and the sequence, map and optional kinds)
+are what the ONNX graph takes and gives. Its **fields** and **methods** are what the source framework's
+user sees: columns of a row going in, ``predict`` or ``predict_proba`` coming out. A :class:`Signature`
+holds both, so that a row can be bound and an answer given without the framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "Dim",
+    "Field",
+    "Labels",
+    "MapSpec",
+    "Method",
+    "MethodParity",
+    "OptionalSpec",
+    "ParityReport",
+    "Plan",
+    "SequenceSpec",
+    "Signature",
+    "TensorSpec",
+    "ValueSpec",
+    "value_spec_from_json",
+]
+
+Dim = int | str | None
+"""One axis of a shape: a size, the name of a dynamic axis, or None for an unnamed dynamic axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A tensor the graph takes or gives.
+
+    Parameters
+    ----------
+    name : str
+        The value's name in the graph.
+    dtype : str
+        ``"string"``, or the name of a numpy or ml_dtypes dtype (``"float32"``, ``"bfloat16"``).
+    shape : tuple of (int, str or None), or None
+        One entry per axis; None instead of a tuple when even the rank is unknown.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...] | None
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {_shape_text(self.shape)}"
+
+    def to_json(self) -> dict[str, Any]:
+        shape = None if self.shape is None else list(self.shape)
+        return {"kind": "tensor", "name": self.name, "dtype": self.dtype, "shape": shape}
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSpec:
+    """A sequence of values of one kind; ``element.name`` is empty."""
+
+    name: str
+    element: ValueSpec
+
+    def __str__(self) -> str:
+        return f"sequence of {self.element}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "sequence", "name": self.name, "element": self.element.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """A map from keys of dtype ``key`` (``"int64"`` or ``"string"``) to values."""
+
+    name: str
+    key: str
+    value: ValueSpec
+
+    def __str__(self) -> str:
+        return f"map of {self.key} to {self.value}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "map", "name": self.name, "key": self.key, "value": self.value.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class OptionalSpec:
+    """A value that may be absent (Python's None)."""
+
+    name: str
+    element: ValueSpec
+
+    def __str__(self) -> str:
+        return f"optional {self.element}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "optional", "name": self.name, "element": self.element.to_json()}
+
+
+ValueSpec = TensorSpec | SequenceSpec | MapSpec | OptionalSpec
+
+
+def value_spec_from_json(data: Mapping[str, Any]) -> ValueSpec:
+    """Rebuild a value's spec from ``to_json()``.
+
+    Raises
+    ------
+    ValueError
+        The kind is unknown.
+    """
+    kind = data["kind"]
+    if kind == "tensor":
+        shape = data["shape"]
+        return TensorSpec(data["name"], data["dtype"], None if shape is None else tuple(shape))
+    if kind == "sequence":
+        return SequenceSpec(data["name"], value_spec_from_json(data["element"]))
+    if kind == "map":
+        return MapSpec(data["name"], data["key"], value_spec_from_json(data["value"]))
+    if kind == "optional":
+        return OptionalSpec(data["name"], value_spec_from_json(data["element"]))
+    raise ValueError(f"Expected kind tensor, sequence, map or optional, got {kind!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One column of a row, and the place in the model's inputs that it fills.
+
+    Parameters
+    ----------
+    name : str
+        The key of a dict row, the column of a DataFrame.
+    dtype : {"float", "int", "bool", "string"}
+        What the app passes. "float" takes any real number, "int" any whole one, "bool" True and
+        False, "string" text.
+    input : str or None
+        The model input that takes the column. None: the model never reads it; a row may hold it or not.
+    column : int
+        Column index within that input, whose shape is (n_rows, n_columns).
+    missing : {"refuse", "nan", "empty"}
+        What None, NaN and pandas.NA do: refuse the row, or become NaN (numbers) or "" (strings).
+    categories : tuple, optional
+        The values seen in training, where the model knows them.
+    unknown : {"allow", "refuse"}
+        Whether a value outside ``categories`` is passed on or refused.
+    encoding : {"value", "code"}
+        "code": the model takes the value's index in ``categories`` (float NaN when missing, and -1
+        when unknown and allowed).
+    source_dtype : str or None
+        The column's dtype in the training data, to rebuild it for the source framework.
+    """
+
+    name: str
+    dtype: Literal["float", "int", "bool", "string"]
+    input: str | None
+    column: int = 0
+    missing: Literal["refuse", "nan", "empty"] = "refuse"
+    categories: tuple[str | int | float | bool, ...] | None = None
+    unknown: Literal["allow", "refuse"] = "allow"
+    encoding: Literal["value", "code"] = "value"
+    source_dtype: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        if self.categories is not None:
+            data["categories"] = list(self.categories)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Field:
+        values = dict(data)
+        if values.get("categories") is not None:
+            values["categories"] = tuple(values["categories"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The classes of a classifier, in the order of the graph's class indices."""
+
+    values: tuple[str | int | float | bool, ...]
+    dtype: str
+    """numpy dtype of the answer, e.g. ``"int64"``, ``"object"``, ``"<U10"``, ``"bool"``."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"values": list(self.values), "dtype": self.dtype}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Labels:
+        return cls(tuple(data["values"]), data["dtype"])
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method of the source model, and how graph outputs become its answer.
+
+    Parameters
+    ----------
+    name : str
+        The source model's own method: ``"predict"``, ``"predict_proba"``, ``"__call__"``, ...
+    outputs : tuple of str
+        The graph outputs the answer is made of; one, except for "tuple", "list" and "dict".
+    form : {"array", "labels", "sparse", "tuple", "list", "dict"}
+        "array": the output cast to ``dtype`` and reshaped to (n_rows, *shape) where ``shape`` is given.
+        "labels": the output is an int64 class index into ``labels``. "sparse": as "array", then a
+        scipy CSR matrix. "tuple", "list", "dict": one element per output, dicts under ``keys``.
+    dtype : str, optional
+        numpy dtype of the answer; None leaves what the graph gives.
+    shape : tuple of int, optional
+        Shape after the batch axis; ``()`` makes (n_rows, 1) flat. None leaves what the graph gives.
+    labels : Labels, optional
+        For "labels".
+    keys : tuple of str, optional
+        For "dict".
+    head : str
+        Methods of one head are computed together; other heads cost nothing. A graph whose methods need
+        different work (probabilities, raw scores) has one head for each.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    form: Literal["array", "labels", "sparse", "tuple", "list", "dict"] = "array"
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    labels: Labels | None = None
+    keys: tuple[str, ...] | None = None
+    head: str = "main"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "outputs": list(self.outputs),
+            "form": self.form,
+            "dtype": self.dtype,
+            "shape": None if self.shape is None else list(self.shape),
+            "labels": None if self.labels is None else self.labels.to_json(),
+            "keys": None if self.keys is None else list(self.keys),
+            "head": self.head,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Method:
+        return cls(
+            name=data["name"],
+            outputs=tuple(data["outputs"]),
+            form=data["form"],
+            dtype=data["dtype"],
+            shape=None if data["shape"] is None else tuple(data["shape"]),
+            labels=None if data["labels"] is None else Labels.from_json(data["labels"]),
+            keys=None if data["keys"] is None else tuple(data["keys"]),
+            head=data["head"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model takes and gives, in the graph's terms and in its user's.
+
+    Parameters
+    ----------
+    inputs, outputs : tuple of ValueSpec
+        The graph's values, in its order. Empty under the native plan of a model without a graph.
+    methods : tuple of Method
+        What the source model's user calls; the first is the Predictor's ``__call__``.
+    fields : tuple of Field
+        The columns of a row, for tabular models; empty for models over tensors.
+    container : {"dataframe", "array", "text", "tensors"}
+        What the source model itself takes: a DataFrame with the fields as columns, a 2-D float64 array
+        with one column per field, a list of str, or the tensors of ``inputs``.
+    """
+
+    inputs: tuple[ValueSpec, ...]
+    outputs: tuple[ValueSpec, ...]
+    methods: tuple[Method, ...]
+    fields: tuple[Field, ...] = ()
+    container: Literal["dataframe", "array", "text", "tensors"] = "tensors"
+
+    def method(self, name: str) -> Method | None:
+        """Return the method of that name, or None."""
+        for method in self.methods:
+            if method.name == name:
+                return method
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "inputs": [value.to_json() for value in self.inputs],
+            "outputs": [value.to_json() for value in self.outputs],
+            "methods": [method.to_json() for method in self.methods],
+            "fields": [item.to_json() for item in self.fields],
+            "container": self.container,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Signature:
+        return cls(
+            inputs=tuple(value_spec_from_json(item) for item in data["inputs"]),
+            outputs=tuple(value_spec_from_json(item) for item in data["outputs"]),
+            methods=tuple(Method.from_json(item) for item in data["methods"]),
+            fields=tuple(Field.from_json(item) for item in data["fields"]),
+            container=data["container"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is served, and why.
+
+    Parameters
+    ----------
+    kind : {"onnx", "native"}
+        "onnx": the whole model runs in ONNX Runtime. "native": the model runs as it is, in its own
+        framework, behind the same Predictor.
+    reason : str
+        One sentence.
+    notes : tuple of str
+        What was repaired or noticed on the way.
+    """
+
+    kind: Literal["onnx", "native"]
+    reason: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.kind}: {self.reason}", *(f"  - {note}" for note in self.notes)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "reason": self.reason, "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        return cls(data["kind"], data["reason"], tuple(data["notes"]))
+
+
+@dataclass(frozen=True, slots=True)
+class MethodParity:
+    """The comparison of one method's answers.
+
+    Errors are taken over all rows and outputs. ``label_flips`` counts rows whose discrete answer
+    (class, cluster, inlier or outlier) differs; None for methods with continuous answers.
+    """
+
+    method: str
+    max_abs_error: float
+    max_rel_error: float
+    label_flips: int | None
+    mismatched_rows: int
+    passed: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Proof that a converted model answers as its source does.
+
+    Parameters
+    ----------
+    n_example_rows : int
+        Rows compared that the user gave.
+    n_edge_rows : int
+        Rows compared that were synthesised around split thresholds and category edges.
+    methods : tuple of MethodParity
+        One comparison per method.
+    rtol, atol : float
+        A number agrees when abs(ours - theirs) <= atol + rtol * abs(theirs).
+    """
+
+    n_example_rows: int
+    n_edge_rows: int
+    methods: tuple[MethodParity, ...]
+    rtol: float
+    atol: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> bool:
+        """Whether every method agrees."""
+        return all(method.passed for method in self.methods)
+
+    @property
+    def label_flips(self) -> int:
+        """Rows whose discrete answer differs, over all methods."""
+        return sum(method.label_flips or 0 for method in self.methods)
+
+    @property
+    def max_abs_error(self) -> float:
+        """The largest absolute difference over all methods."""
+        return max((method.max_abs_error for method in self.methods), default=0.0)
+
+    def __str__(self) -> str:
+        verdict = "equal" if self.passed else "DIFFERENT"
+        lines = [
+            f"parity: {verdict} on {self.n_example_rows} example and {self.n_edge_rows} edge rows "
+            f"(rtol {self.rtol:g}, atol {self.atol:g})"
+        ]
+        for method in self.methods:
+            flips = "-" if method.label_flips is None else str(method.label_flips)
+            lines.append(
+                f"  {method.method:<18} max abs error {method.max_abs_error:.2e}  "
+                f"max rel error {method.max_rel_error:.2e}  label flips {flips}"
+                + (f"  {method.message}" if method.message else "")
+            )
+        lines.extend(f"  - {note}" for note in self.notes)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ParityReport:
+        values = dict(data)
+        values["methods"] = tuple(MethodParity(**item) for item in values["methods"])
+        values["notes"] = tuple(values["notes"])
+        return cls(**values)
+
+
+def _shape_text(shape: tuple[Dim, ...] | None) -> str:
+    if shape is None:
+        return "of any shape"
+    inner = ", ".join("?" if dim is None else str(dim) for dim in shape)
+    return f"({inner},)" if len(shape) == 1 else f"({inner})"
