@@ -1,0 +1,75 @@
+# Each target sets up by itself whatever it needs, inside .venv, and repeats no step whose inputs have
+# not changed. A machine needs python3, python3-venv, python3-dev, make and g++; a missing one is named.
+
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
+RUN := .venv/bin/python
+
+# The demo gets by with a small environment; whatever is there already from the tests serves it too.
+TESTING := test check bench coverage lint types native-test
+ENV := .venv/.ready-$(if $(wildcard .venv/.ready-test)$(filter $(TESTING),$(MAKECMDGOALS)),test,demo)
+
+NATIVE := build_native.py $(wildcard infersdk/*/*.pyx infersdk/*/*.pxd csrc/src/*.cpp csrc/include/infersdk/*.hpp)
+PYTEST_WORKERS ?= 2
+
+.PHONY: help demo test check bench build coverage lint types native-test clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo         train, load, prove and serve models, and measure it (SERVE=1: leave it up)"
+	@echo "make check        the quick look before a commit: lint, types and the fast tests"
+	@echo "make test         everything that continuous integration runs"
+	@echo "make bench        the measurements of the README (ARGS='--quick one_call': fewer of them)"
+	@echo "make build        compile what changed in infersdk/_native and csrc"
+	@echo "make native-test  the C++ tests"
+	@echo "make coverage     the tests, with a report of the lines they leave out"
+	@echo "make clean        remove what was built; .venv stays"
+
+demo: .venv/.built
+	$(RUN) -m examples.demo $(if $(SERVE),--serve)
+
+test: native-test lint types
+	$(RUN) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
+
+check: lint types
+	$(RUN) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not slow" -q
+
+bench: .venv/.built
+	$(RUN) -m benchmarks $(ARGS)
+
+build: .venv/.built
+
+coverage: .venv/.built
+	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
+
+lint: .venv/.built
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	.venv/bin/lint-imports
+
+types: .venv/.built
+	$(RUN) -m mypy
+	$(RUN) -m basedpyright --warnings tests/typing
+
+native-test: .venv/.built
+	@if [ -x csrc/tests/run ]; then csrc/tests/run; fi
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf .coverage htmlcov .venv/.built
+	rm -f infersdk/_native/*.so infersdk/_native/*.cpp
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/.created:
+	.ci/preflight "$(PYTHON)" "$(CXX)"
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/.ready-%: pyproject.toml constraints.txt | .venv/.created
+	$(PIP) install -c constraints.txt setuptools wheel cython numpy
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[$*]"
+	touch $@
+
+.venv/.built: $(NATIVE) $(ENV)
+	$(RUN) -W ignore -c "from setuptools import setup; setup()" --quiet build_ext --inplace
+	touch $@
