@@ -45,7 +45,7 @@ coverage: .venv/.built
 lint: .venv/.built
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	.venv/bin/lint-imports
+	.venv/bin/lint-imports --no-logo
 
 types: .venv/.built
 	$(RUN) -m mypy

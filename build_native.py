@@ -35,12 +35,13 @@ class BuildNative(build_ext):
         if self.inplace or self.editable_mode:
             # pip builds an editable install in a temporary folder, from nothing each time. Objects
             # that stay let it, and `build_ext --inplace`, compile only what changed.
-            self.build_temp = os.path.join("build", f"native-{sys.implementation.cache_tag}", "objects")
-            self.build_lib = os.path.join("build", f"native-{sys.implementation.cache_tag}", "modules")
+            folder = Path("build", f"native-{sys.implementation.cache_tag}")
+            self.build_temp = str(folder / "objects")
+            self.build_lib = str(folder / "modules")
 
     def build_extensions(self) -> None:
         _check_toolchain(self.compiler)
-        import numpy
+        import numpy as np
 
         flags = list(CXX_FLAGS)
         link = ["-pthread"]
@@ -52,7 +53,7 @@ class BuildNative(build_ext):
             link += [f"-fsanitize={sanitizer}"]
         headers = [str(path) for path in sorted(Path("csrc/include").rglob("*.hpp"))]
         for extension in self.extensions:
-            extension.include_dirs += [numpy.get_include(), "csrc/include"]
+            extension.include_dirs += [np.get_include(), "csrc/include"]
             extension.extra_compile_args += flags
             extension.extra_link_args += link
             extension.define_macros += [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
