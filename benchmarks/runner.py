@@ -1,0 +1,244 @@
+"""Measure one case: a process per rival, equal answers first, then rounds in turn.
+
+All rivals of a variant stay alive and wait on their pipe; the runner lets exactly one of them work at
+a time. Each round goes through all rivals, in an order that rotates, so that a slow minute of the
+machine slows every rival's same round. Ratios are taken within rounds, then their median.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.task import Task
+
+__all__ = ["FULL", "QUICK", "DifferentAnswersError", "Effort", "Result", "measure"]
+
+ROOT = Path(__file__).parents[1]
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ORT_DISABLE_TELEMETRY"), "1"
+)
+RTOL, ATOL = 1e-4, 1e-5
+"""Answers agree when abs(a - b) <= ATOL + RTOL * abs(b): float32 kernels add in different orders."""
+
+
+class DifferentAnswersError(Exception):
+    """Two rivals answer the same input differently; their times mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure: rounds, seconds of each, calls timed one by one, inputs compared."""
+
+    rounds: int
+    round_s: float
+    timed_calls: int
+    compared: int
+    fresh_processes: int
+
+
+FULL = Effort(rounds=15, round_s=0.2, timed_calls=2000, compared=64, fresh_processes=9)
+QUICK = Effort(rounds=3, round_s=0.02, timed_calls=200, compared=8, fresh_processes=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One rival's figures. Times are microseconds; ``ratio`` is time over the first rival's time."""
+
+    rival: str
+    label: str
+    mean_us: float
+    p50_us: float
+    p99_us: float
+    throughput_per_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    cpu_ms: float | None = None
+
+
+def measure(case_name: str, variant: str, effort: Effort) -> list[Result]:
+    """Measure one variant of a case; the first result is the one the ratios refer to.
+
+    Raises
+    ------
+    DifferentAnswersError
+        The rivals disagree.
+    subprocess.CalledProcessError
+        A rival's process ended; its own traceback is on stderr.
+    """
+    case = importlib.import_module(f"benchmarks.cases.{case_name}")
+    with tempfile.TemporaryDirectory(prefix="infersdk-bench-") as folder:
+        task = Task(case_name, variant, Path(folder))
+        with _rival(task, "-") as preparing:
+            preparing.ask("prepare")
+        rivals = case.RIVALS[variant]
+        if case.KIND == "fresh":
+            return _measure_fresh(task, rivals, effort)
+        return _measure_calls(task, rivals, effort)
+
+
+def _measure_calls(task: Task, names: tuple[str, ...], effort: Effort) -> list[Result]:
+    with ExitStack() as stack:
+        rivals = [stack.enter_context(_rival(task, name)) for name in names]
+        for rival in rivals:
+            rival.setup()
+        _compare(task, rivals, effort.compared)
+        calls = [rival.ask(f"calibrate {effort.round_s}")["calls"] for rival in rivals]
+        rounds = []
+        for i in range(effort.rounds):
+            means = [0.0] * len(rivals)
+            for j in _rotation(len(rivals), i):
+                means[j] = rivals[j].ask(f"round {calls[j]}")["mean_us"]
+            rounds.append(means)
+        tails = [
+            rival.ask(f"percentiles {min(effort.timed_calls, 20 * n)}")
+            for rival, n in zip(rivals, calls, strict=True)
+        ]
+    ratios = [_ratio(rounds, j) for j in range(len(rivals))]
+    means = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    return [
+        Result(rival.name, rival.label, mean, **tail, throughput_per_s=1e6 / mean, **ratio)
+        for rival, mean, tail, ratio in zip(rivals, means, tails, ratios, strict=True)
+    ]
+
+
+def _measure_fresh(task: Task, names: tuple[str, ...], effort: Effort) -> list[Result]:
+    labels = {}
+    samples: list[list[dict[str, float]]] = []
+    for i in range(effort.fresh_processes + 1):
+        row: list[dict[str, float]] = [{}] * len(names)
+        for j in _rotation(len(names), i):
+            with _rival(task, names[j]) as rival:
+                rival.setup()
+                labels[names[j]] = rival.label
+                row[j] = rival.ask("once")
+        samples.append(row)
+    samples = samples[1:]  # the first of each filled the page cache and the bytecode cache
+    walls = [[sample["wall_ms"] * 1e3 for sample in row] for row in samples]
+    cpus = [[sample["cpu_ms"] for sample in row] for row in samples]
+    results = []
+    for j, name in enumerate(names):
+        wall = np.array([row[j] for row in walls])
+        p50, p99 = np.percentile(wall, [50, 99])
+        results.append(
+            Result(
+                name,
+                labels[name],
+                float(p50),
+                float(p50),
+                float(p99),
+                throughput_per_s=1e6 / float(p50),
+                **_ratio(cpus, j),
+                cpu_ms=statistics.median(row[j] for row in cpus),
+            )
+        )
+    return results
+
+
+def _rotation(count: int, start: int) -> Iterator[int]:
+    return ((start + j) % count for j in range(count))
+
+
+def _ratio(rounds: list[list[float]], j: int) -> dict[str, float]:
+    ratios = np.array([row[j] / row[0] for row in rounds])
+    low, middle, high = np.percentile(ratios, [25, 50, 75])
+    return {"ratio": float(middle), "ratio_low": float(low), "ratio_high": float(high)}
+
+
+def _compare(task: Task, rivals: list[_Rival], count: int) -> None:
+    answers = []
+    for rival in rivals:
+        path = task.folder / f"{rival.name}.npz"
+        rival.ask(f"answers {count} {path}")
+        with np.load(path) as arrays:
+            answers.append(dict(arrays))
+    first = answers[0]
+    for rival, answer in zip(rivals[1:], answers[1:], strict=True):
+        if first.keys() != answer.keys():
+            raise DifferentAnswersError(
+                f"{task.case}/{task.variant}: {rivals[0].label} and {rival.label} give different "
+                f"numbers of arrays for {count} inputs ({len(first)} and {len(answer)})"
+            )
+        for key, expected in first.items():
+            given = answer[key]
+            if expected.dtype.kind in "fc":
+                equal = np.allclose(given, expected, rtol=RTOL, atol=ATOL, equal_nan=True)
+            else:
+                equal = np.array_equal(given, expected)
+            if given.shape != expected.shape or not equal:
+                raise DifferentAnswersError(
+                    f"{task.case}/{task.variant}: on input {key.split('.')[0]} {rivals[0].label} "
+                    f"answers {expected!r}, {rival.label} {given!r}"
+                )
+
+
+class _Rival:
+    """The process of one rival, and a pipe to tell it what to do."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        self.process = process
+        self.name = name
+        self.label = name
+
+    def setup(self) -> None:
+        self.label = self.ask("setup")["label"]
+
+    def ask(self, command: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise subprocess.CalledProcessError(self.process.wait(), self.process.args)
+        reply: dict[str, Any] = json.loads(line)
+        return reply
+
+
+@contextmanager
+def _rival(task: Task, name: str) -> Iterator[_Rival]:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.worker",
+            task.case,
+            task.variant,
+            str(task.folder),
+            name,
+        ],
+        cwd=ROOT,
+        env={**os.environ, **ONE_THREAD},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield _Rival(process, name)
+    finally:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()  # the worker ends with its input
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()

@@ -1,0 +1,123 @@
+"""The process of one rival: reads one command a line, answers one line of JSON.
+
+``python -m benchmarks.worker CASE VARIANT FOLDER RIVAL``
+
+Nothing is imported before it is needed, so that a rival that measures an import measures all of it.
+
+============================ ====================================================================
+``prepare``                  the case writes its models and inputs (RIVAL is ``-``)
+``setup``                    the rival loads what it needs
+``answers N PATH``           writes ``run(0) ... run(N - 1)`` to an .npz file
+``calibrate SECONDS``        gives the number of calls that take about that long
+``round CALLS``              gives one round: mean time of a call, in a loop that only calls
+``percentiles CALLS``        gives p50 and p99 of calls timed one by one
+``once``                     gives CPU and wall time of ``run(0)`` in this fresh process
+============================ ====================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from time import perf_counter_ns, process_time_ns
+from types import ModuleType
+from typing import Any
+
+from benchmarks.task import Task
+
+
+def main(arguments: list[str]) -> None:
+    case, variant, folder, rival_name = arguments
+    task = Task(case, variant, Path(folder))
+    rival: Any = None
+    if rival_name != "-":
+        rival = importlib.import_module(f"benchmarks.rivals.{rival_name}")
+    replies = sys.stdout
+    sys.stdout = sys.stderr  # what a library prints must not be taken for a reply
+    for line in sys.stdin:
+        command, *values = line.split()
+        reply = _obey(task, rival, command, values)
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+def _obey(task: Task, rival: ModuleType, command: str, values: list[str]) -> dict[str, Any]:
+    match command:
+        case "prepare":
+            module = importlib.import_module(f"benchmarks.cases.{task.case}")
+            module.prepare(task)
+            return {}
+        case "setup":
+            rival.setup(task)
+            return {"label": rival.label}
+        case "answers":
+            _write_answers(rival, int(values[0]), values[1])
+            return {}
+        case "calibrate":
+            return {"calls": _calls_in(rival, float(values[0]))}
+        case "round":
+            return {"mean_us": _mean_us(rival, int(values[0]))}
+        case "percentiles":
+            return _percentiles(rival, int(values[0]))
+        case "once":
+            cpu, wall = process_time_ns(), perf_counter_ns()
+            rival.run(0)
+            return {
+                "cpu_ms": (process_time_ns() - cpu) / 1e6,
+                "wall_ms": (perf_counter_ns() - wall) / 1e6,
+            }
+        case _:
+            raise ValueError(f"Expected a command of benchmarks.worker, got {command!r}")
+
+
+def _write_answers(rival: ModuleType, count: int, path: str) -> None:
+    import numpy as np
+
+    arrays = {}
+    for i in range(count):
+        for j, value in enumerate(_leaves(rival.run(i))):
+            arrays[f"{i}.{j}"] = np.asarray(value)
+    np.savez(path, **arrays)
+
+
+def _leaves(answer: Any) -> list[Any]:
+    if isinstance(answer, dict):
+        return list(answer.values())
+    if isinstance(answer, list | tuple):
+        return list(answer)
+    return [answer]
+
+
+def _calls_in(rival: ModuleType, seconds: float) -> int:
+    calls = 1
+    while True:
+        mean_us = _mean_us(rival, calls)
+        if mean_us * calls > 0.1e6 * seconds:
+            return max(1, round(1e6 * seconds / mean_us))
+        calls *= 2
+
+
+def _mean_us(rival: ModuleType, calls: int) -> float:
+    run = rival.run
+    start = perf_counter_ns()
+    for i in range(calls):
+        run(i)
+    return (perf_counter_ns() - start) / calls / 1e3
+
+
+def _percentiles(rival: ModuleType, calls: int) -> dict[str, float]:
+    import numpy as np
+
+    run = rival.run
+    times = np.empty(calls, np.int64)
+    for i in range(calls):
+        start = perf_counter_ns()
+        run(i)
+        times[i] = perf_counter_ns() - start
+    p50, p99 = np.percentile(times, [50, 99]) / 1e3
+    return {"p50_us": float(p50), "p99_us": float(p99)}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
