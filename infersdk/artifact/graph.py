@@ -222,7 +222,10 @@ def _reads(node: NodeProto) -> Iterator[str]:
         current = waiting.pop()
         yield from filter(None, current.input)
         for attribute in current.attribute:
-            for subgraph in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
+            for subgraph in (
+                *attribute.graphs,
+                *((attribute.g,) if attribute.HasField("g") else ()),
+            ):
                 waiting.extend(subgraph.node)
                 # A subgraph may hand out an outer value unchanged.
                 yield from (info.name for info in subgraph.output)
@@ -252,9 +255,7 @@ def _spec_of_type(kind: TypeProto, name: str, where: str, depth: int) -> ValueSp
             )
         case "map_type":
             key = dtype_name(kind.map_type.key_type)
-            return MapSpec(
-                name, key, _spec_of_type(kind.map_type.value_type, "", where, depth + 1)
-            )
+            return MapSpec(name, key, _spec_of_type(kind.map_type.value_type, "", where, depth + 1))
         case other:
             raise ArtifactError(
                 f"Expected a tensor, sequence, map or optional as the type of `{where}`, "
@@ -265,7 +266,8 @@ def _spec_of_type(kind: TypeProto, name: str, where: str, depth: int) -> ValueSp
 def _dim(dim: Any) -> Dim:
     match dim.WhichOneof("value"):
         case "dim_value":
-            return int(dim.dim_value)
+            # Some exporters write -1 for an axis of any size.
+            return int(dim.dim_value) if dim.dim_value >= 0 else None
         case "dim_param":
             return dim.dim_param or None
         case _:
