@@ -1,0 +1,209 @@
+"""Rows that show a wrong conversion of trees: values on both sides of every split.
+
+Random rows almost never fall next to a threshold, so a converter that compares ``<`` for ``<=``, or
+rounds a float64 threshold the wrong way, passes on them. The rows made here sit on the float32 numbers
+around each threshold, and a quarter of the gap to the next threshold away from it, which shows columns
+whose float64 values float32 cannot tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infersdk.convert.tree_graph import floor_float32
+from infersdk.types import Field
+
+__all__ = ["ColumnEdges", "dtype_of_column", "edge_rows", "frame_dtypes", "pandas_categories"]
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnEdges:
+    """What a model asks about one column.
+
+    Parameters
+    ----------
+    thresholds : ndarray of float64
+        Sorted, without repetition; empty where the column is not compared.
+    specials : tuple of float
+        Further values the model treats in a way of their own.
+    n_categories : int
+        Where the column holds category codes, one more than the largest code a split names.
+    resolution : float
+        A distance the model's training data told apart, for a column with one threshold; 0 if unknown.
+    """
+
+    thresholds: NDArray[np.float64]
+    specials: tuple[float, ...] = ()
+    n_categories: int = 0
+    resolution: float = 0.0
+
+    def values(self, *, whole: bool) -> NDArray[np.float64]:
+        """Return the values to try; whole numbers only where ``whole``."""
+        limits = self.thresholds
+        floors = np.floor(limits)
+        parts: list[Any] = [self.specials]
+        if self.n_categories:
+            # One code more than any split knows is a category the model never saw.
+            parts.append(np.arange(self.n_categories + 1))
+        if whole:
+            parts += [floors - 1, floors, floors + 1]
+        else:
+            at = floor_float32(limits)
+            gap = np.full(len(limits), self.resolution)
+            if len(limits) > 1:
+                steps = np.diff(limits)
+                gap = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf))
+            parts += [
+                np.nextafter(at, np.float32(-np.inf)),
+                at,
+                np.nextafter(at, np.float32(np.inf)),
+                limits - gap / 4,
+                limits + gap / 4,
+            ]
+            if len(limits) and np.all(limits * 2 == np.floor(limits * 2)):
+                # Thresholds halfway between whole numbers: the column held whole numbers.
+                parts += [floors, np.ceil(limits)]
+        every = np.unique(np.concatenate([np.asarray(part, dtype=np.float64) for part in parts]))
+        return every[np.isfinite(every) & (np.abs(every) <= _FLOAT32_MAX)]
+
+
+def edge_rows(
+    fields: Sequence[Field],
+    container: Literal["dataframe", "array"],
+    edges: Sequence[ColumnEdges],
+    example: Any,
+    *,
+    n_rows: int,
+    rng: np.random.Generator,
+) -> Any:
+    """Return rows around the edges of every column, in the source model's container.
+
+    Parameters
+    ----------
+    fields, edges : sequences, one entry per column
+    container : {"dataframe", "array"}
+    example : DataFrame, 2-D array or None
+        Where a row is not at an edge it takes the example's values; without one, values between and
+        around the thresholds, and normal draws in columns the model never compares.
+    n_rows : int
+    rng : numpy.random.Generator
+    """
+    known = _example_matrix(fields, example)
+    matrix = np.empty((n_rows, len(fields)), dtype=np.float64)
+    # Half of the rows have every column at an edge. The others have a few there, so that the rest of
+    # the row leads to the splits that typical rows reach.
+    share = np.where(np.arange(n_rows) % 2 == 0, 1.0, 0.3)
+    for index, (field, column) in enumerate(zip(fields, edges, strict=True)):
+        whole = field.dtype == "int" and field.encoding == "value"
+        if field.encoding == "code":
+            values = np.arange(len(field.categories or ()), dtype=np.float64)
+        elif field.dtype == "bool":
+            values = np.array([0.0, 1.0])
+        else:
+            values = column.values(whole=whole)
+        if known is not None:
+            base = rng.choice(known[:, index], n_rows)
+        else:
+            base = _draw(column, values, whole, field, n_rows, rng)
+        if len(values):
+            turns = -(-n_rows // len(values))
+            chosen = np.concatenate([rng.permutation(values) for _ in range(turns)])[:n_rows]
+            base = np.where(rng.random(n_rows) < share, chosen, base)
+        if field.missing == "nan" and field.dtype != "bool":
+            base = np.where(rng.random(n_rows) < 0.08, np.nan, base)
+        matrix[:, index] = base
+    if container == "array":
+        return matrix
+    return _frame(fields, matrix)
+
+
+def _draw(
+    column: ColumnEdges,
+    values: NDArray[np.float64],
+    whole: bool,
+    field: Field,
+    n_rows: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    limits = column.thresholds[np.abs(column.thresholds) <= _FLOAT32_MAX]
+    if field.encoding == "code" or field.dtype == "bool" or column.n_categories:
+        return rng.choice(values, n_rows)
+    if len(limits) == 0:
+        drawn = rng.normal(size=n_rows)
+    else:
+        spread = limits.std() or abs(limits[0]) or 1.0
+        drawn = rng.choice(limits, n_rows) + spread * rng.normal(size=n_rows)
+    return np.floor(drawn) if whole else drawn
+
+
+def _example_matrix(fields: Sequence[Field], example: Any) -> NDArray[np.float64] | None:
+    """Read the example as float64 with codes for categories; None where it is no table."""
+    if hasattr(example, "dtypes") and hasattr(example, "columns"):
+        columns = []
+        for field in fields:
+            if field.name not in example.columns:
+                return None
+            series = example[field.name]
+            if field.encoding == "code":
+                code = {value: float(i) for i, value in enumerate(field.categories or ())}
+                columns.append([code.get(value, np.nan) for value in series.tolist()])
+            else:
+                columns.append(series.to_numpy(dtype=np.float64, na_value=np.nan))
+        matrix = np.column_stack(columns)
+    elif isinstance(example, np.ndarray) and example.ndim == 2 and example.dtype.kind in "fiub":
+        matrix = example.astype(np.float64)
+    else:
+        return None
+    return matrix if matrix.shape[0] and matrix.shape[1] == len(fields) else None
+
+
+def _frame(fields: Sequence[Field], matrix: NDArray[np.float64]) -> Any:
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for index, field in enumerate(fields):
+        values = matrix[:, index]
+        if field.encoding == "code":
+            codes = np.where(np.isnan(values), -1, values).astype(np.int64)
+            columns[field.name] = pd.Categorical.from_codes(codes, categories=field.categories)
+        elif field.dtype == "bool":
+            columns[field.name] = values != 0
+        else:
+            columns[field.name] = values
+    return pd.DataFrame(columns)
+
+
+def frame_dtypes(example: Any) -> Mapping[str, Any] | None:
+    """Return an example DataFrame's dtypes by column name, or None for anything else."""
+    if not (hasattr(example, "dtypes") and hasattr(example, "columns")):
+        return None
+    return {str(name): dtype for name, dtype in zip(example.columns, example.dtypes, strict=True)}
+
+
+def dtype_of_column(dtype: Any) -> Literal["float", "int", "bool"]:
+    """Return what an app passes in a numeric DataFrame column of this dtype (nullable ones too)."""
+    kind = getattr(dtype, "kind", "f")
+    if kind == "b":
+        return "bool"
+    return "int" if kind in "iu" else "float"
+
+
+def pandas_categories(
+    categories: Sequence[Any],
+) -> tuple[Literal["float", "int", "bool", "string"], tuple[Any, ...]]:
+    """Return the field dtype and the plain Python values of a category column."""
+    values = tuple(value.item() if isinstance(value, np.generic) else value for value in categories)
+    if all(isinstance(value, bool) for value in values):
+        return "bool", values
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return "int", values
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return "float", values
+    return "string", values
