@@ -179,7 +179,7 @@ class Artifact:
             raise ArtifactError(f"{where} cannot be opened: {exc.strerror or exc}") from exc
         absolute = os.path.abspath(given)
         folder = os.path.dirname(absolute)
-        return cls._adopt(data, absolute, mark, folder, verify, max_size_bytes, where)
+        return cls._adopt(data, (absolute, mark), folder, verify, max_size_bytes, where)
 
     @classmethod
     def from_bytes(
@@ -203,7 +203,7 @@ class Artifact:
         ArtifactError
         """
         folder = None if external_folder is None else os.path.abspath(os.fspath(external_folder))
-        return cls._adopt(bytes(data), None, None, folder, verify, None, "The model")
+        return cls._adopt(bytes(data), None, folder, verify, None, "The model")
 
     @property
     def name(self) -> str | None:
@@ -376,8 +376,7 @@ class Artifact:
     def _adopt(
         cls,
         data: bytes,
-        path: str | None,
-        mark: _Mark | None,
+        origin: tuple[str, _Mark] | None,
         folder: str | None,
         verify: bool,
         max_size_bytes: int | None,
@@ -401,21 +400,15 @@ class Artifact:
             raise ArtifactError(
                 f"Expected at most {max_size_bytes} bytes in {where} and its external data, got {total}"
             )
-        marks = []
-        if references:
-            assert folder is not None
-            if path is not None and mark is not None:
-                marks.append((path, mark))
-            for location in references:
-                file = os.path.join(folder, location)
-                marks.append((file, _Mark.of(file)))
+        files = [os.path.join(folder or "", location) for location in references]
+        marks = [(file, _Mark.of(file)) for file in files]
         if sealed and verify:
             _check_external(external, references, folder, where)
 
         self = cls.__new__(cls)
         self._start()
         self._digest = digest
-        self._path = path
+        self._path = None if origin is None else origin[0]
         self._name = documents.pop("model", {}).get("name")
         if not isinstance(self._name, str | None):
             raise ArtifactError(f"Expected text as the name in {where}, got {self._name!r}")
@@ -433,13 +426,13 @@ class Artifact:
         self._parity = None if parity is None else metadata.parse_parity(parity)
         self._provenance = None if provenance is None else metadata.parse_provenance(provenance)
         self._documents = documents
-        by_path = path is not None and (bool(references) or len(data) > _HELD_BYTES)
-        if by_path and not marks:
-            assert path is not None and mark is not None
-            marks.append((path, mark))
+        path = None
+        if origin is not None and (references or len(data) > _HELD_BYTES):
+            path = origin[0]
+            marks.append(origin)
         self._stored = _Stored(
-            data=None if by_path else data,
-            path=path if by_path else None,
+            data=data if path is None else None,
+            path=path,
             folder=folder if references else None,
             marks=tuple(marks),
             sealed=sealed,

@@ -1,0 +1,177 @@
+"""Which converter takes which model: one readable list.
+
+A converter is a module (or any object) with the two names and five functions of :class:`Converter`. The
+built-in ones are imported when a model is looked up, and import their framework only when they convert.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from infersdk.errors import MissingDependencyError, UnsupportedModelError
+from infersdk.types import Signature
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnx import ModelProto
+
+__all__ = ["EXPORTERS", "Converter", "find", "naming_the_extra", "register"]
+
+# The order matters: XGBoost's and LightGBM's scikit-learn classes are scikit-learn estimators too.
+_BUILT_IN = ("onnx_file", "xgboost", "lightgbm", "sklearn", "torch")
+
+# Packages that converters need beside the framework itself, which the model's owner has anyway.
+EXPORTERS = frozenset({"onnxconverter_common", "onnxmltools", "onnxscript", "onnx_ir", "skl2onnx"})
+
+# Frameworks without a converter here that write ONNX files themselves, and how.
+_OWN_EXPORT = {
+    "catboost": 'model.save_model("model.onnx", format="onnx")',
+    "flax": "jax2onnx",
+    "jax": "jax2onnx",
+    "keras": 'model.export("model.onnx", format="onnx")',
+    "paddle": "paddle2onnx",
+    "pyspark": "onnxmltools.convert_sparkml",
+    "tensorflow": "tf2onnx",
+    "tf_keras": "tf2onnx",
+}
+
+
+class Converter(Protocol):
+    """What a converter offers; a module with these names is one."""
+
+    FRAMEWORK: str
+    """The framework's name as its users write it, ``"scikit-learn"``; unique."""
+
+    EXTRA: str
+    """The extra of infersdk that installs what converting needs, ``"sklearn"``."""
+
+    def can_convert(self, model: Any) -> bool:
+        """Whether this converter knows the model's type; reads its module's name, imports nothing."""
+
+    def infer_signature(self, model: Any, example: Any = None) -> Signature:
+        """Describe the model's fields, methods and graph without converting it.
+
+        Raises
+        ------
+        UnsupportedModelError
+            It cannot even be served as it is, e.g. because it is not fitted.
+        """
+
+    def to_onnx(
+        self, model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
+    ) -> tuple[ModelProto, tuple[str, ...]]:
+        """Return the graph that `signature` describes, and notes about repairs. The model is not changed.
+
+        Raises
+        ------
+        ConversionError
+            No graph answers as the model does.
+        """
+
+    def call(self, model: Any, method: str, rows: Any) -> Any:
+        """Return what the source framework itself answers; the oracle of the parity check."""
+
+    def edge_rows(
+        self,
+        model: Any,
+        signature: Signature,
+        example: Any,
+        *,
+        n_rows: int,
+        rng: np.random.Generator,
+    ) -> Any | None:
+        """Make up rows where a conversion is most likely to go wrong; None where it cannot."""
+
+
+_FUNCTIONS = ("can_convert", "infer_signature", "to_onnx", "call", "edge_rows")
+_registered: list[Converter] = []
+_lock = threading.Lock()
+
+
+def find(model: Any) -> Converter:
+    """Return the converter of a model; registered ones are asked before the built-in ones.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Naming the model's type, what is supported, and what to do.
+    """
+    for converter in _converters():
+        if converter.can_convert(model):
+            return converter
+    raise UnsupportedModelError(_refusal(model))
+
+
+def register(converter: Converter) -> None:
+    """Add a converter for another framework.
+
+    Parameters
+    ----------
+    converter : Converter
+        A module or object with the names of :class:`Converter`.
+
+    Raises
+    ------
+    TypeError
+        A name is missing.
+    ValueError
+        Its framework has a converter already.
+    """
+    missing = [name for name in ("FRAMEWORK", "EXTRA") if not hasattr(converter, name)]
+    missing += [name for name in _FUNCTIONS if not callable(getattr(converter, name, None))]
+    if missing:
+        raise TypeError(
+            f"Expected a converter with {', '.join(missing)} beside the other names of "
+            f"infersdk.convert.registry.Converter, got {converter!r}"
+        )
+    with _lock:
+        for known in _converters():
+            if known.FRAMEWORK.casefold() == converter.FRAMEWORK.casefold():
+                raise ValueError(
+                    f"{converter.FRAMEWORK} has a converter already: {known!r}. "
+                    "Give another FRAMEWORK name"
+                )
+        _registered.append(converter)
+
+
+@contextmanager
+def naming_the_extra(converter: Converter) -> Iterator[None]:
+    """Turn the ImportError of a missing exporter into one that names the extra to install."""
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        package = (exc.name or "").partition(".")[0]
+        if isinstance(exc, MissingDependencyError) or package not in EXPORTERS:
+            raise
+        raise MissingDependencyError.for_extra(
+            package, converter.EXTRA, f"Converting a model of {converter.FRAMEWORK}"
+        ) from exc
+
+
+def _converters() -> list[Converter]:
+    return [*_registered, *(_built_in(name) for name in _BUILT_IN)]
+
+
+def _built_in(name: str) -> Converter:
+    converter: Any = importlib.import_module(f"infersdk.convert.{name}")
+    return converter  # type: ignore[no-any-return]
+
+
+def _refusal(model: Any) -> str:
+    kind = type(model)
+    supported = ", ".join(converter.FRAMEWORK for converter in _converters())
+    start = f"Expected a model of {supported}, got `{kind.__module__}.{kind.__qualname__}`. "
+    if isinstance(model, type):
+        return start + f"Pass a fitted `{model.__name__}`, not the class itself"
+    for base in kind.__mro__:
+        export = _OWN_EXPORT.get(base.__module__.partition(".")[0])
+        if export:
+            return start + f"Write an ONNX file with {export} and load that"
+    return start + (
+        "Write an ONNX file with the framework's own exporter and load that, or add a converter with "
+        "infersdk.convert.registry.register"
+    )
