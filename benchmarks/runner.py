@@ -14,17 +14,26 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from benchmarks.task import Task
 
-__all__ = ["FULL", "QUICK", "DifferentAnswersError", "Effort", "Result", "measure"]
+__all__ = [
+    "FULL",
+    "QUICK",
+    "DifferentAnswersError",
+    "Effort",
+    "Result",
+    "compare",
+    "measure",
+    "ratio",
+]
 
 ROOT = Path(__file__).parents[1]
 ONE_THREAD = dict.fromkeys(
@@ -95,7 +104,7 @@ def _measure_calls(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
         rivals = [stack.enter_context(_rival(task, name)) for name in names]
         for rival in rivals:
             rival.setup()
-        _compare(task, rivals, effort.compared)
+        compare(task, rivals, effort.compared)
         calls = [rival.ask(f"calibrate {effort.round_s}")["calls"] for rival in rivals]
         rounds = []
         for i in range(effort.rounds):
@@ -107,11 +116,11 @@ def _measure_calls(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
             rival.ask(f"percentiles {min(effort.timed_calls, 20 * n)}")
             for rival, n in zip(rivals, calls, strict=True)
         ]
-    ratios = [_ratio(rounds, j) for j in range(len(rivals))]
+    ratios = [ratio(rounds, j) for j in range(len(rivals))]
     means = [statistics.median(column) for column in zip(*rounds, strict=True)]
     return [
-        Result(rival.name, rival.label, mean, **tail, throughput_per_s=1e6 / mean, **ratio)
-        for rival, mean, tail, ratio in zip(rivals, means, tails, ratios, strict=True)
+        Result(rival.name, rival.label, mean, **tail, throughput_per_s=1e6 / mean, **spread)
+        for rival, mean, tail, spread in zip(rivals, means, tails, ratios, strict=True)
     ]
 
 
@@ -141,7 +150,7 @@ def _measure_fresh(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
                 float(p50),
                 float(p99),
                 throughput_per_s=1e6 / float(p50),
-                **_ratio(cpus, j),
+                **ratio(cpus, j),
                 cpu_ms=statistics.median(row[j] for row in cpus),
             )
         )
@@ -152,13 +161,30 @@ def _rotation(count: int, start: int) -> Iterator[int]:
     return ((start + j) % count for j in range(count))
 
 
-def _ratio(rounds: list[list[float]], j: int) -> dict[str, float]:
+def ratio(rounds: list[list[float]], j: int) -> dict[str, float]:
+    """Time of rival ``j`` over that of the first, in each round: median and quartiles."""
     ratios = np.array([row[j] / row[0] for row in rounds])
     low, middle, high = np.percentile(ratios, [25, 50, 75])
     return {"ratio": float(middle), "ratio_low": float(low), "ratio_high": float(high)}
 
 
-def _compare(task: Task, rivals: list[_Rival], count: int) -> None:
+class Rival(Protocol):
+    """One who answers when asked; see ``benchmarks.worker`` for the commands."""
+
+    name: str
+    label: str
+
+    def ask(self, command: str) -> dict[str, Any]: ...
+
+
+def compare(task: Task, rivals: Sequence[Rival], count: int) -> None:
+    """Have all rivals answer the first inputs of a task.
+
+    Raises
+    ------
+    DifferentAnswersError
+        One of them answers differently from the first.
+    """
     answers = []
     for rival in rivals:
         path = task.folder / f"{rival.name}.npz"
@@ -185,7 +211,7 @@ def _compare(task: Task, rivals: list[_Rival], count: int) -> None:
                 )
 
 
-class _Rival:
+class _Process:
     """The process of one rival, and a pipe to tell it what to do."""
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
@@ -212,7 +238,7 @@ class _Rival:
 
 
 @contextmanager
-def _rival(task: Task, name: str) -> Iterator[_Rival]:
+def _rival(task: Task, name: str) -> Iterator[_Process]:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -230,7 +256,7 @@ def _rival(task: Task, name: str) -> Iterator[_Rival]:
         text=True,
     )
     try:
-        yield _Rival(process, name)
+        yield _Process(process, name)
     finally:
         assert process.stdin is not None
         assert process.stdout is not None
