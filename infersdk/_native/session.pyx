@@ -1,0 +1,1007 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# distutils: language = c++
+"""Session: the thin glue between numpy arrays and csrc's Session.
+
+Two ways in. `run_ordered` and `run` first try the hot way: every input is already the right array, so
+its bytes are copied into an Instance's own buffers, the model runs on prebuilt values, and the outputs
+are copied into new arrays. Anything else takes the general way, which converts value by value (strings,
+sequences, maps, optionals), checks, and explains what is wrong.
+
+Outputs are always copies: ONNX Runtime may hand out a weight or an input itself as an output, and an
+answer that a caller may write into must not alias either.
+
+Whether a run keeps the GIL follows the session's cost model: up to KEEP_GIL_NS it is kept, since getting
+it back from another thread costs up to the interpreter's switch interval. Runs that are expected to be
+long, or whose length is unknown, happen on a helper thread while the main thread waits in slices, so that
+Ctrl-C works.
+"""
+
+import threading
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.exc cimport PyErr_Occurred
+from cpython.list cimport PyList_GET_ITEM
+from cpython.object cimport PyObject
+from libc.stddef cimport size_t
+from libc.stdint cimport int8_t, int64_t, uint8_t
+from libc.string cimport memcpy
+from libcpp.atomic cimport atomic
+from libcpp.memory cimport shared_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from .csession cimport (
+    MAX_INSTANCE_BYTES,
+    CSession,
+    ElementType,
+    Instance,
+    InstanceSlot,
+    InterruptCheck,
+    Library,
+    OrtValue,
+    SessionConfig,
+    Status,
+    StatusCode,
+    ValueInfo,
+    element_size,
+    now_ns,
+)
+
+from ..errors import ClosedError, InputError, MissingDependencyError, SessionError
+from ..types import MapSpec, OptionalSpec, SequenceSpec, TensorSpec
+
+cnp.import_array()
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+    object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
+    int PyUnicode_Check(object)
+
+__all__ = ["Session", "open_library"]
+
+cdef enum:
+    KIND_TENSOR = 1
+    KIND_SEQUENCE = 2
+    KIND_MAP = 3
+    KIND_SPARSE = 5
+    KIND_OPTIONAL = 6
+    ELEMENT_STRING = 8
+    ELEMENT_UINT4 = 21
+    ELEMENT_INT4 = 22
+    N_ELEMENTS = 24
+    MAX_KEY = 128       # ints in the hot way's key: inputs of a model with more axes go the general way
+
+cdef int64_t KEEP_GIL_NS = 60_000
+cdef int64_t INTERRUPTIBLE_NS = 100_000_000
+
+_NAMES = (
+    None, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool",
+    "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "uint4", "int4",
+    "float4_e2m1fn",
+)
+_EXTENDED = frozenset(_NAMES[16:])      # dtypes that ml_dtypes adds to numpy
+_OPTIMIZATION = {"off": 0, "basic": 1, "extended": 2, "all": 99}
+
+# numpy's type number -> element type, for numpy's own dtypes of native byte order
+cdef int8_t _element_of_typenum[64]
+for _i in range(64):
+    _element_of_typenum[_i] = 0
+for _i, _name in enumerate(_NAMES):
+    if _name is not None and _name != "string" and _name not in _EXTENDED:
+        _element_of_typenum[np.dtype(_name).num] = _i
+for _name in ("longlong", "ulonglong", "intc", "uintc", "long", "ulong"):
+    # C has two names for one width; numpy gives each a number
+    _dtype = np.dtype(_name)
+    _element_of_typenum[_dtype.num] = _NAMES.index(f"{_dtype.name}")
+
+cdef dict _dtypes = {}
+
+
+cdef object _dtype_of(int element):
+    """numpy's dtype of an element type; bfloat16 and smaller come from ml_dtypes."""
+    dtype = _dtypes.get(element)
+    if dtype is None:
+        if not 0 < element < N_ELEMENTS:
+            raise SessionError(f"ONNX element type {element} is not known to infersdk")
+        name = _NAMES[element]
+        if name == "string":
+            dtype = np.dtype(object)
+        elif name in _EXTENDED:
+            try:
+                import ml_dtypes
+            except ImportError as error:
+                raise MissingDependencyError(
+                    f"A {name} tensor needs the package `ml_dtypes`: pip install ml_dtypes"
+                ) from error
+            dtype = np.dtype(getattr(ml_dtypes, name))
+        else:
+            dtype = np.dtype(name)
+        _dtypes[element] = dtype
+    return dtype
+
+
+cdef struct InputCheck:
+    int typenum          # -1: never on the hot way
+    int element
+    bint string
+    bint has_shape
+    int ndim
+    size_t itemsize
+    int64_t dims[16]     # -1 where dynamic
+
+
+def open_library(str path):
+    """Open ONNX Runtime's shared library (once per process) and return its version."""
+    cdef Library* library = NULL
+    cdef Status status
+    cdef string c_path = path.encode()
+    with nogil:
+        status = Library.open(c_path, &library)
+    if not status.ok():
+        raise MissingDependencyError(
+            f"ONNX Runtime: {_text(status.message())}. "
+            'Install a current one with: pip install -U "infersdk[cpu]"'
+        )
+    return _text(library.version())
+
+
+cdef str _text(const string& value):
+    return PyUnicode_DecodeUTF8(value.data(), value.size(), b"replace")
+
+
+cdef int _check_signals(void* context) noexcept nogil:
+    with gil:
+        return PyErr_CheckSignals()
+
+
+cdef object _spec(const ValueInfo& info):
+    cdef int kind = <int>info.kind
+    cdef int element = <int>info.element
+    cdef size_t i
+    name = _text(info.name)
+    if kind == KIND_TENSOR or kind == KIND_SPARSE:
+        shape = None
+        if info.has_shape:
+            shape = tuple([
+                info.dims[i] if info.dims[i] >= 0 else (_text(info.symbols[i]) or None)
+                for i in range(info.dims.size())
+            ])
+        return TensorSpec(name, _NAMES[element] or "undefined", shape)
+    if kind == KIND_SEQUENCE:
+        return SequenceSpec(name, _spec(info.children[0]))
+    if kind == KIND_MAP:
+        return MapSpec(name, _NAMES[element], _spec(info.children[0]))
+    if kind == KIND_OPTIONAL:
+        return OptionalSpec(name, _spec(info.children[0]))
+    raise SessionError(f"value `{name}` is of an ONNX kind ({kind}) that infersdk cannot pass")
+
+
+cdef class Session:
+    """A model in ONNX Runtime.
+
+    Safe to use from any number of threads, and in the child of a fork (which loads the model anew on
+    its first run).
+
+    Parameters
+    ----------
+    model : bytes or str
+        The serialized model, or the path of its file.
+    name : str
+        The model's name in messages.
+    threads : int
+        Threads of one run (intra-op).
+    graph_optimization : {"all", "extended", "basic", "off"}
+        ONNX Runtime's level.
+    release_gil : bool, optional
+        None: by the measured run time.
+    external_folder : str, optional
+        Where a model given as bytes finds its external data.
+    coerce : callable, optional
+        ``coerce(spec, value)``: turns an input that is not yet the right array into one.
+
+    Raises
+    ------
+    SessionError
+        ONNX Runtime refuses the model.
+    MissingDependencyError
+        ONNX Runtime is not installed.
+    """
+
+    cdef shared_ptr[CSession] session
+    cdef Library* library
+    cdef readonly str name
+    cdef readonly tuple inputs
+    cdef readonly tuple outputs
+    cdef tuple input_names
+    cdef tuple output_names
+    cdef dict input_position
+    cdef dict output_position
+    cdef dict overridable_position
+    cdef vector[InputCheck] checks
+    cdef vector[string] output_name_bytes
+    cdef vector[int] output_typenums
+    cdef int release_gil
+    cdef bint hot
+    cdef object coerce
+    cdef atomic[int] in_flight
+    cdef atomic[int] closed
+
+    def __init__(self, model, *, str name="model", int threads=1,
+                 str graph_optimization="all", release_gil=None, external_folder=None, coerce=None):
+        cdef SessionConfig config
+        cdef Status status
+        cdef shared_ptr[CSession] session
+        cdef Library* library
+        self.closed.store(1)
+        from .library import open_library as find_and_open
+        find_and_open()
+        self.name = name
+        self.coerce = coerce
+        self.release_gil = -1 if release_gil is None else (1 if release_gil else 0)
+        if isinstance(model, bytes):
+            config.set_bytes(PyBytes_AS_STRING(model), PyBytes_GET_SIZE(model))
+        elif isinstance(model, str):
+            config.path = model.encode()
+        else:
+            raise TypeError(f"model must be bytes or str, got {type(model).__name__}")
+        if external_folder is not None:
+            config.external_folder = external_folder.encode()
+        config.threads = threads
+        config.graph_optimization = _OPTIMIZATION[graph_optimization]
+        library = Library.current()
+        with nogil:
+            status = CSession.open(library, config, &session)
+        if not status.ok():
+            if status.code() == StatusCode.kOutOfMemory:
+                raise MemoryError()
+            raise SessionError(
+                f"ONNX Runtime cannot load model `{name}`: {_text(status.message())}",
+                model=name, code=status.ort_code(),
+            )
+        self.library = library
+        self.session = session
+        self._read_types()
+        self.closed.store(0)
+
+    cdef _read_types(self):
+        cdef CSession* session = self.session.get()
+        cdef size_t i, j
+        cdef InputCheck check
+        cdef int element
+        self.inputs = tuple([_spec(session.inputs()[i]) for i in range(session.inputs().size())])
+        self.outputs = tuple([_spec(session.outputs()[i]) for i in range(session.outputs().size())])
+        self.input_names = tuple([spec.name for spec in self.inputs])
+        self.output_names = tuple([spec.name for spec in self.outputs])
+        self.input_position = {value: i for i, value in enumerate(self.input_names)}
+        self.output_position = {value: i for i, value in enumerate(self.output_names)}
+        self.overridable_position = {
+            _text(session.overridable()[i].name): i for i in range(session.overridable().size())
+        }
+        self.hot = session.instances_possible()
+        for i in range(session.outputs().size()):
+            self.output_name_bytes.push_back(session.outputs()[i].name)
+            if self.hot:
+                self.output_typenums.push_back(
+                    (<cnp.dtype>_dtype_of(<int>session.outputs()[i].element)).type_num)
+        for i in range(session.inputs().size()):
+            element = <int>session.inputs()[i].element
+            check.element = element
+            check.string = element == ELEMENT_STRING
+            check.itemsize = element_size(session.inputs()[i].element)
+            check.has_shape = session.inputs()[i].has_shape
+            check.ndim = <int>session.inputs()[i].dims.size()
+            check.typenum = -1
+            if self.hot and check.ndim <= 16:
+                check.typenum = (<cnp.dtype>_dtype_of(element)).type_num
+                for j in range(session.inputs()[i].dims.size()):
+                    check.dims[j] = session.inputs()[i].dims[j]
+            self.checks.push_back(check)
+
+    def __repr__(self):
+        state = " closed" if self.closed.load() else ""
+        return f"<infersdk Session `{self.name}`{state}>"
+
+    def close(self):
+        """Wait for running calls, then free the model. Calling it again does nothing."""
+        if self.closed.exchange(1):
+            return
+        while self.in_flight.load() > 0:
+            with nogil:
+                _sleep_a_little()
+            if PyErr_CheckSignals():
+                self.closed.store(0)
+                _reraise()
+        with nogil:
+            self.session.reset()
+
+    def run(self, dict inputs, outputs=None):
+        """Run the model on named inputs.
+
+        Parameters
+        ----------
+        inputs : dict
+            A value for each input: an ndarray of exactly the input's dtype (strings: an object array
+            of str), a list for a sequence, a dict for a map, None for an absent optional.
+        outputs : sequence of str, optional
+            The outputs to give; all by default.
+
+        Returns
+        -------
+        dict
+            Output name to value, in the graph's order (or the order asked for).
+
+        Raises
+        ------
+        InputError
+            A name, dtype or shape does not fit the model.
+        SessionError
+            ONNX Runtime failed.
+        ClosedError
+            The session was closed.
+        """
+        cdef list ordered, results
+        cdef dict named
+        cdef PyObject* found
+        cdef Py_ssize_t i
+        cdef Py_ssize_t n = len(self.input_names)
+        if outputs is None and len(inputs) == n:
+            ordered = []
+            for i in range(n):
+                found = PyDict_GetItem(inputs, self.input_names[i])
+                if found == NULL:
+                    break
+                ordered.append(<object>found)
+            else:
+                results = self._run_list(ordered)
+                named = {}
+                for i in range(len(results)):
+                    named[self.output_names[i]] = results[i]
+                return named
+        return self._run_named(inputs, outputs)
+
+    def run_ordered(self, inputs):
+        """Run the model on all its inputs, in the graph's order.
+
+        Parameters
+        ----------
+        inputs : list or tuple
+            As the values of :meth:`run`.
+
+        Returns
+        -------
+        list
+            All outputs, in the graph's order.
+
+        Raises
+        ------
+        InputError, SessionError, ClosedError
+            As :meth:`run`.
+        """
+        return self._run_list(inputs if type(inputs) is list else list(inputs))
+
+    cdef list _run_list(self, list inputs):
+        cdef list result
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            if self.hot:
+                result = self._run_hot(inputs)
+                if result is not None:
+                    return result
+            return self._run_general(dict(zip(self.input_names, inputs)), None)
+        finally:
+            self.in_flight.fetch_sub(1)
+
+    cdef _raise_closed(self):
+        raise ClosedError(f"Model `{self.name}` is closed; load it again to use it")
+
+    def _run_named(self, dict inputs, outputs):
+        cdef list result
+        names = self.output_names if outputs is None else tuple(outputs)
+        for name in names:
+            if name not in self.output_position:
+                raise InputError.mismatch(
+                    expected=f"outputs among {', '.join(self.output_names)}", given=repr(name),
+                    model=self.name,
+                )
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            result = self._run_general(inputs, names)
+        finally:
+            self.in_flight.fetch_sub(1)
+        return dict(zip(names, result))
+
+    # --- the hot way ------------------------------------------------------------------------------
+
+    cdef list _run_hot(self, list inputs):
+        """Run on an Instance; None where the inputs do not allow it or none is idle."""
+        cdef CSession* session = self.session.get()
+        cdef int64_t key[MAX_KEY]
+        cdef size_t key_length = 0
+        cdef size_t total_bytes = 0
+        cdef size_t n = self.checks.size()
+        cdef size_t i
+        cdef int axis, ndim
+        cdef InputCheck* check
+        cdef cnp.ndarray array
+        cdef Instance* instance
+        cdef InstanceSlot* slot
+        cdef list result
+        cdef bint general = False
+        if <size_t>len(inputs) != n:
+            return None
+        for i in range(n):
+            value = <object>PyList_GET_ITEM(inputs, i)
+            check = &self.checks[i]
+            if type(value) is not cnp.ndarray:
+                return None
+            array = <cnp.ndarray>value
+            ndim = cnp.PyArray_NDIM(array)
+            if (cnp.PyArray_TYPE(array) != check.typenum
+                    and not self._same_width(array, check)):
+                return None
+            if not cnp.PyArray_ISCARRAY_RO(array):
+                return None
+            if check.has_shape and ndim != check.ndim:
+                return None
+            if key_length + ndim + 1 > MAX_KEY:
+                return None
+            key[key_length] = ndim
+            key_length += 1
+            for axis in range(ndim):
+                key[key_length] = cnp.PyArray_DIM(array, axis)
+                if check.has_shape and check.dims[axis] >= 0 and check.dims[axis] != key[key_length]:
+                    return None
+                key_length += 1
+            total_bytes += cnp.PyArray_NBYTES(array)
+        if total_bytes > MAX_INSTANCE_BYTES:
+            return None
+        instance = session.acquire(key, key_length)
+        if instance == NULL:
+            return self._run_and_learn(inputs, key, key_length)
+        try:
+            for i in range(n):
+                array = <cnp.ndarray>PyList_GET_ITEM(inputs, i)
+                slot = &instance.inputs[i]
+                if self.checks[i].string:
+                    self._fill_strings(slot.value, array, i)
+                else:
+                    memcpy(slot.data, cnp.PyArray_DATA(array), slot.size_bytes)
+            self._run_instance(session, instance, total_bytes)
+            result = []
+            for i in range(instance.outputs.size()):
+                slot = &instance.outputs[i]
+                if instance.results[i] == slot.value:
+                    result.append(_copy_out(
+                        slot.dims, self.output_typenums[i], slot.data, slot.size_bytes))
+                else:
+                    result.append(self._to_python(instance.results[i]))
+            return result
+        finally:
+            session.release(instance)
+
+    cdef bint _same_width(self, cnp.ndarray array, InputCheck* check) noexcept:
+        # numpy has two type numbers for integers of one width (long and long long)
+        cdef int typenum = cnp.PyArray_TYPE(array)
+        return (check.typenum >= 0 and 0 <= typenum < 64
+                and _element_of_typenum[typenum] == check.element and not check.string)
+
+    cdef int _run_instance(self, CSession* session, Instance* instance,
+                           size_t total_bytes) except -1:
+        cdef size_t bucket = CSession.cost_bucket(total_bytes)
+        cdef int64_t expected = session.expected_ns(bucket)
+        cdef int64_t started
+        cdef Status status
+        cdef InterruptCheck interrupt = NULL
+        if self._keeps_gil(expected):
+            started = now_ns()
+            status = session.run_instance(instance, NULL, NULL)
+        else:
+            if expected == 0 or expected > INTERRUPTIBLE_NS:
+                if _in_main_thread():
+                    interrupt = _check_signals
+            with nogil:
+                started = now_ns()
+                status = session.run_instance(instance, interrupt, NULL)
+        if not status.ok():
+            self._raise(status)
+        session.record_ns(bucket, now_ns() - started)
+        return 0
+
+    cdef inline bint _keeps_gil(self, int64_t expected) noexcept:
+        if self.release_gil >= 0:
+            return self.release_gil == 0
+        return 0 < expected <= KEEP_GIL_NS
+
+    cdef list _run_and_learn(self, list inputs, const int64_t* key, size_t key_length):
+        cdef list result = self._run_general(
+            dict(zip(self.input_names, inputs)), None, key, key_length)
+        return result
+
+    # --- the general way ----------------------------------------------------------------------------
+
+    cdef list _run_general(self, dict inputs, names, const int64_t* key=NULL, size_t key_length=0):
+        """Run on fresh values; `names` None means all outputs. With `key`, keep an Instance after."""
+        cdef CSession* session = self.session.get()
+        cdef vector[OrtValue*] values
+        cdef vector[OrtValue*] results
+        cdef vector[const char*] c_inputs
+        cdef vector[const char*] c_outputs
+        cdef vector[string] name_bytes
+        cdef size_t i
+        cdef size_t total_bytes = 0
+        cdef size_t bucket
+        cdef int64_t expected, started
+        cdef Status status
+        cdef InterruptCheck interrupt = NULL
+        cdef list keep = []
+        cdef list result
+        cdef OrtValue* value
+        names = self.output_names if names is None else names
+        self._check_names(inputs)
+        try:
+            for name, given in inputs.items():
+                position = self.input_position.get(name)
+                if position is not None:
+                    if self.coerce is not None:
+                        given = self.coerce(self.inputs[position], given)
+                    value = self._to_value(session.inputs()[<size_t>position], given, name, keep,
+                                           &total_bytes)
+                else:
+                    position = self.overridable_position[name]
+                    value = self._to_value(session.overridable()[<size_t>position], given, name,
+                                           keep, &total_bytes)
+                values.push_back(value)
+                name_bytes.push_back(name.encode())
+            for i in range(values.size()):
+                c_inputs.push_back(name_bytes[i].c_str())
+            for name in names:
+                c_outputs.push_back(self.output_name_bytes[<size_t>self.output_position[name]].c_str())
+            results.resize(c_outputs.size())
+            bucket = CSession.cost_bucket(total_bytes)
+            expected = session.expected_ns(bucket)
+            if self._keeps_gil(expected):
+                started = now_ns()
+                status = session.run(c_inputs.data(), <const OrtValue**>values.data(), values.size(),
+                                     c_outputs.data(), c_outputs.size(), results.data(), NULL, NULL)
+            else:
+                if (expected == 0 or expected > INTERRUPTIBLE_NS) and _in_main_thread():
+                    interrupt = _check_signals
+                with nogil:
+                    started = now_ns()
+                    status = session.run(c_inputs.data(), <const OrtValue**>values.data(),
+                                         values.size(), c_outputs.data(), c_outputs.size(),
+                                         results.data(), interrupt, NULL)
+            if not status.ok():
+                self._raise(status)
+            session.record_ns(bucket, now_ns() - started)
+            if key != NULL:
+                session.learn(key, key_length, results.data())
+            result = []
+            for i in range(results.size()):
+                result.append(self._to_python(results[i]))
+            return result
+        finally:
+            for i in range(values.size()):
+                self.library.api().ReleaseValue(values[i])
+            for i in range(results.size()):
+                if results[i] != NULL:
+                    self.library.api().ReleaseValue(results[i])
+
+    cdef _check_names(self, dict inputs):
+        missing = [
+            spec.name for spec in self.inputs
+            if spec.name not in inputs and not isinstance(spec, OptionalSpec)
+        ]
+        extra = [
+            name for name in inputs
+            if name not in self.input_position and name not in self.overridable_position
+        ]
+        if missing or extra:
+            given = ", ".join(f"`{name}`" for name in inputs) or "nothing"
+            raise InputError.mismatch(
+                expected="inputs " + ", ".join(f"`{name}`" for name in self.input_names),
+                given=given, model=self.name, field=(missing or extra)[0],
+            )
+
+    cdef OrtValue* _to_value(self, const ValueInfo& info, given, str name, list keep,
+                             size_t* total_bytes) except NULL:
+        cdef int kind = <int>info.kind
+        if kind == KIND_TENSOR:
+            return self._to_tensor(info, given, name, keep, total_bytes)
+        if kind == KIND_OPTIONAL:
+            if given is None:
+                return self._empty(info, name, keep)
+            return self._to_value(info.children[0], given, name, keep, total_bytes)
+        if kind == KIND_SEQUENCE:
+            if not isinstance(given, (list, tuple)):
+                raise InputError.mismatch(expected="a list", given=_describe(given),
+                                          model=self.name, field=name)
+            if len(given) == 0:
+                return self._empty(info, name, keep)
+            return self._to_composite(
+                info.children[0], info.children[0], list(given), KIND_SEQUENCE, name, keep,
+                total_bytes)
+        if kind == KIND_MAP:
+            return self._to_map(info, given, name, keep, total_bytes)
+        raise InputError.mismatch(expected="a tensor, sequence, map or optional",
+                                  given=f"an input of ONNX kind {kind}",
+                                  model=self.name, field=name)
+
+    cdef OrtValue* _to_composite(self, const ValueInfo& first, const ValueInfo& rest, list items,
+                                 int kind, str name, list keep, size_t* total_bytes) except NULL:
+        cdef vector[OrtValue*] parts
+        cdef OrtValue* value = NULL
+        cdef Status status
+        cdef size_t i
+        try:
+            for i in range(<size_t>len(items)):
+                if i == 0:
+                    parts.push_back(self._to_value(first, items[i], name, keep, total_bytes))
+                else:
+                    parts.push_back(self._to_value(rest, items[i], name, keep, total_bytes))
+            status = self.library.check(self.library.api().CreateValue(
+                <const OrtValue**>parts.data(), parts.size(), kind, &value))
+        finally:
+            for i in range(parts.size()):
+                self.library.api().ReleaseValue(parts[i])
+        if not status.ok():
+            self._raise(status)
+        return value
+
+    cdef OrtValue* _to_map(self, const ValueInfo& info, given, str name, list keep,
+                           size_t* total_bytes) except NULL:
+        cdef ValueInfo keys
+        if not isinstance(given, dict):
+            raise InputError.mismatch(expected="a dict", given=_describe(given),
+                                      model=self.name, field=name)
+        keys.kind = info.children[0].kind
+        keys.element = info.element
+        keys.has_shape = False
+        key_dtype = _dtype_of(<int>info.element)
+        value_dtype = _dtype_of(<int>info.children[0].element)
+        try:
+            parts = [np.array(list(given.keys()), dtype=key_dtype),
+                     np.array(list(given.values()), dtype=value_dtype)]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError.mismatch(
+                expected=f"a dict of {key_dtype} to {value_dtype}", given=_describe(given),
+                model=self.name, field=name) from error
+        cdef ValueInfo values
+        values.kind = info.children[0].kind
+        values.element = info.children[0].element
+        values.has_shape = False
+        return self._to_composite(keys, values, parts, KIND_MAP, name, keep, total_bytes)
+
+    cdef OrtValue* _to_tensor(self, const ValueInfo& info, given, str name, list keep,
+                              size_t* total_bytes) except NULL:
+        cdef int element = <int>info.element
+        cdef cnp.ndarray array
+        cdef OrtValue* value = NULL
+        cdef Status status
+        cdef vector[int64_t] dims
+        cdef size_t i
+        cdef size_t size_bytes
+        cdef Py_ssize_t index
+        spec = _spec(info)
+        expected = f"{spec.dtype} {_shape_text(spec.shape)}"
+        if not isinstance(given, np.ndarray):
+            raise InputError.mismatch(expected=expected, given=_describe(given), model=self.name,
+                                      field=name)
+        array = self._layout(given, element, expected, name)
+        if info.has_shape:
+            fits = cnp.PyArray_NDIM(array) == <int>info.dims.size()
+            if fits:
+                for i in range(info.dims.size()):
+                    if info.dims[i] >= 0 and info.dims[i] != cnp.PyArray_DIM(array, <int>i):
+                        fits = False
+            if not fits:
+                raise InputError.mismatch(expected=expected, given=_describe(given),
+                                          model=self.name, field=name)
+        for i in range(<size_t>cnp.PyArray_NDIM(array)):
+            dims.push_back(cnp.PyArray_DIM(array, <int>i))
+        total_bytes[0] += cnp.PyArray_NBYTES(array)
+        if element == ELEMENT_STRING:
+            status = self.library.check(self.library.api().CreateTensorAsOrtValue(
+                self.library.allocator(), dims.data(), dims.size(), element, &value))
+            if not status.ok():
+                self._raise(status)
+            try:
+                index = self.input_position.get(name, 0)
+                self._fill_strings(value, array, index)
+            except BaseException:
+                self.library.api().ReleaseValue(value)
+                raise
+            return value
+        if element == ELEMENT_INT4 or element == ELEMENT_UINT4:
+            array = _pack_nibbles(array)
+        keep.append(array)
+        size_bytes = cnp.PyArray_NBYTES(array)
+        status = self.library.check(self.library.api().CreateTensorWithDataAsOrtValue(
+            self.library.cpu_memory(), cnp.PyArray_DATA(array), size_bytes, dims.data(),
+            dims.size(), element, &value))
+        if not status.ok():
+            self._raise(status)
+        return value
+
+    cdef cnp.ndarray _layout(self, given, int element, str expected, str name):
+        """The array in C order and native byte order; its dtype must already be right."""
+        dtype = given.dtype
+        if element == ELEMENT_STRING:
+            if dtype.kind in "UT":
+                given = given.astype(object)
+            elif dtype.kind != "O":
+                raise InputError.mismatch(expected=expected, given=_describe(given),
+                                          model=self.name, field=name)
+        elif dtype.newbyteorder("=") != _dtype_of(element):
+            raise InputError.mismatch(expected=expected, given=_describe(given), model=self.name,
+                                      field=name)
+        elif not dtype.isnative:
+            given = given.astype(dtype.newbyteorder("="))
+        if not (given.flags.c_contiguous and given.flags.aligned):
+            given = given.copy(order="C")      # (np.ascontiguousarray would make 0-d arrays 1-d)
+        return given
+
+    cdef int _fill_strings(self, OrtValue* value, cnp.ndarray array, Py_ssize_t position) except -1:
+        cdef Py_ssize_t n = cnp.PyArray_SIZE(array)
+        cdef PyObject** items = <PyObject**>cnp.PyArray_DATA(array)
+        cdef Py_ssize_t i, length
+        cdef const char* text
+        cdef char* target = NULL
+        cdef Status status
+        for i in range(n):
+            if items[i] == NULL or not PyUnicode_Check(<object>items[i]):
+                self._raise_string(position, i, None if items[i] == NULL else <object>items[i], None)
+            try:
+                text = PyUnicode_AsUTF8AndSize(<object>items[i], &length)
+            except UnicodeEncodeError as error:
+                self._raise_string(position, i, <object>items[i], error)
+            status = self.library.check(self.library.api().GetResizedStringTensorElementBuffer(
+                value, i, length, &target))
+            if not status.ok():
+                self._raise(status)
+            if length > 0:
+                memcpy(target, text, length)
+        return 0
+
+    cdef _raise_string(self, Py_ssize_t position, Py_ssize_t index, item, error):
+        name = self.input_names[position] if position < len(self.input_names) else None
+        if error is None:
+            raise InputError.mismatch(
+                expected="str", given=f"{type(item).__name__} {_short(item)} at flat index {index}",
+                model=self.name, field=name)
+        raise InputError.mismatch(
+            expected="text that UTF-8 can encode",
+            given=f"{_short(item)} at flat index {index} (lone surrogate)",
+            model=self.name, field=name) from error
+
+    cdef OrtValue* _empty(self, const ValueInfo& info, str name, list keep) except NULL:
+        """An empty sequence or an absent optional.
+
+        The C API cannot make either, so a one-node model does: SequenceEmpty or Optional."""
+        cdef Session maker = _empty_maker(_spec(info))
+        cdef OrtValue* value = NULL
+        cdef const char* output = b"value"
+        cdef Status status
+        keep.append(maker)
+        status = maker.session.get().run(NULL, NULL, 0, &output, 1, &value, NULL, NULL)
+        if not status.ok():
+            self._raise(status)
+        return value
+
+    # --- values to Python ---------------------------------------------------------------------------
+
+    cdef object _to_python(self, OrtValue* value):
+        cdef int kind = 0
+        cdef int has_value = 1
+        cdef size_t n = 0
+        cdef size_t i
+        cdef OrtValue* part
+        cdef list parts
+        if value == NULL:
+            return None
+        self._check(self.library.check(self.library.api().HasValue(value, &has_value)))
+        if not has_value:
+            return None
+        self._check(self.library.check(self.library.api().GetValueType(value, &kind)))
+        if kind == KIND_TENSOR:
+            return self._tensor_to_python(value)
+        if kind != KIND_SEQUENCE and kind != KIND_MAP:
+            raise SessionError(
+                f"Model `{self.name}` gave a value of ONNX kind {kind}, which has no Python form; "
+                "give it a dense tensor, sequence or map as output", model=self.name)
+        if kind == KIND_MAP:
+            n = 2
+        else:
+            self._check(self.library.check(self.library.api().GetValueCount(value, &n)))
+        parts = []
+        for i in range(n):
+            part = NULL
+            self._check(self.library.check(self.library.api().GetValue(
+                value, <int>i, self.library.allocator(), &part)))
+            try:
+                parts.append(self._to_python(part))
+            finally:
+                self.library.api().ReleaseValue(part)
+        if kind == KIND_MAP:
+            return dict(zip(parts[0].tolist(), parts[1].tolist()))
+        return parts
+
+    cdef object _tensor_to_python(self, OrtValue* value):
+        cdef ElementType element
+        cdef vector[int64_t] dims
+        cdef void* data = NULL
+        cdef size_t n = 1
+        cdef size_t i
+        self._check(self.session.get().describe(value, &element, &dims))
+        for i in range(dims.size()):
+            n *= <size_t>dims[i]
+        if <int>element == ELEMENT_STRING:
+            return self._strings_to_python(value, dims, n)
+        self._check(self.library.check(self.library.api().GetTensorMutableData(value, &data)))
+        if <int>element == ELEMENT_INT4 or <int>element == ELEMENT_UINT4:
+            return _unpack_nibbles(<const uint8_t*>data, dims, n, <int>element)
+        if element_size(element) == 0:
+            raise SessionError(
+                f"Model `{self.name}` gave a tensor of ONNX element type {<int>element}, which has "
+                "no numpy form", model=self.name)
+        return _copy_out(dims, (<cnp.dtype>_dtype_of(<int>element)).type_num, data,
+                         n * element_size(element))
+
+    cdef object _strings_to_python(self, OrtValue* value, const vector[int64_t]& dims, size_t n):
+        cdef size_t total = 0
+        cdef size_t i, end
+        cdef vector[char] content
+        cdef vector[size_t] offsets
+        cdef list items = []
+        self._check(self.library.check(self.library.api().GetStringTensorDataLength(value, &total)))
+        content.resize(total + 1)
+        offsets.resize(n + 1)
+        self._check(self.library.check(self.library.api().GetStringTensorContent(
+            value, content.data(), total, offsets.data(), n)))
+        offsets[n] = total
+        for i in range(n):
+            end = offsets[i + 1]
+            items.append(PyUnicode_DecodeUTF8(
+                content.data() + offsets[i], <Py_ssize_t>(end - offsets[i]), b"replace"))
+        array = np.empty(n, dtype=object)
+        array[:] = items
+        return array.reshape([dims[i] for i in range(dims.size())])
+
+    # --- errors -------------------------------------------------------------------------------------
+
+    cdef int _check(self, Status status) except -1:
+        if not status.ok():
+            self._raise(status)
+        return 0
+
+    cdef int _raise(self, const Status& status) except -1:
+        cdef StatusCode code = (<Status*>&status).code()
+        if PyErr_Occurred() != NULL:
+            return -1           # a signal handler raised while the run was stopped
+        message = _text((<Status*>&status).message())
+        ort_code = (<Status*>&status).ort_code()
+        if code == StatusCode.kOutOfMemory:
+            raise MemoryError()
+        if code == StatusCode.kInterrupted:
+            raise KeyboardInterrupt
+        if code == StatusCode.kInvalidArgument:
+            raise InputError(f"ONNX Runtime refused the inputs of model `{self.name}`: {message}",
+                             model=self.name)
+        raise SessionError(f"ONNX Runtime failed in model `{self.name}`: {message}",
+                           model=self.name, code=ort_code)
+
+
+cdef extern from *:
+    """
+    #include <chrono>
+    #include <thread>
+    static inline void infersdk_sleep_a_little() {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    """
+    void _sleep_a_little "infersdk_sleep_a_little"() noexcept nogil
+
+
+cdef cnp.ndarray _copy_out(const vector[int64_t]& dims, int typenum, const void* data,
+                           size_t size_bytes):
+    cdef cnp.npy_intp shape[32]
+    cdef size_t i
+    cdef cnp.ndarray array
+    for i in range(dims.size()):
+        shape[i] = dims[i]
+    array = cnp.PyArray_SimpleNew(<int>dims.size(), shape, typenum)
+    memcpy(cnp.PyArray_DATA(array), data, size_bytes)
+    return array
+
+
+cdef int _reraise() except -1:
+    # A signal handler has already set the exception.
+    return -1
+
+
+cdef bint _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
+cdef str _shape_text(shape):
+    if shape is None:
+        return "of any shape"
+    inner = ", ".join("?" if dim is None else str(dim) for dim in shape)
+    return f"({inner},)" if len(shape) == 1 else f"({inner})"
+
+
+cdef str _short(value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+cdef str _describe(value):
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {_shape_text(value.shape)}"
+    return f"{type(value).__name__} {_short(value)}"
+
+
+cdef cnp.ndarray _pack_nibbles(cnp.ndarray array):
+    """Two 4-bit values to a byte, the first in the low half, as ONNX lays them out."""
+    flat = array.reshape(-1).astype(np.int8).view(np.uint8) & 0x0F
+    if flat.size % 2:
+        flat = np.append(flat, np.uint8(0))
+    return np.ascontiguousarray(flat[0::2] | (flat[1::2] << 4))
+
+
+cdef object _unpack_nibbles(const uint8_t* data, const vector[int64_t]& dims, size_t n, int element):
+    cdef size_t i
+    cdef cnp.npy_intp length = <cnp.npy_intp>n
+    cdef cnp.ndarray flat = cnp.PyArray_EMPTY(1, &length, cnp.NPY_INT8, 0)
+    cdef int8_t* out = <int8_t*>cnp.PyArray_DATA(flat)
+    cdef int nibble
+    for i in range(n):
+        nibble = (data[i // 2] >> (4 * (i % 2))) & 0x0F
+        if element == ELEMENT_INT4 and nibble > 7:
+            nibble -= 16
+        out[i] = <int8_t>nibble
+    return flat.astype(_dtype_of(element)).reshape([dims[i] for i in range(dims.size())])
+
+
+_empty_makers = {}
+
+
+def _empty_maker(spec):
+    """The Session of a one-node model that gives an empty sequence or an absent optional."""
+    key = str(spec)
+    maker = _empty_makers.get(key)
+    if maker is None:
+        from onnx import TensorProto, TypeProto, helper
+
+        def proto(item):
+            if isinstance(item, TensorSpec):
+                element = helper.np_dtype_to_tensor_dtype(np.dtype(_dtype_of(_NAMES.index(item.dtype))))
+                if item.dtype == "string":
+                    element = TensorProto.STRING
+                return helper.make_tensor_type_proto(element, None)
+            if isinstance(item, SequenceSpec):
+                return helper.make_sequence_type_proto(proto(item.element))
+            if isinstance(item, OptionalSpec):
+                return helper.make_optional_type_proto(proto(item.element))
+            raise InputError(f"An empty value of kind {item} cannot be built")
+
+        kind = proto(spec)
+        if isinstance(spec, SequenceSpec):
+            element = kind.sequence_type.elem_type.tensor_type.elem_type
+            node = helper.make_node("SequenceEmpty", [], ["value"], dtype=element)
+        else:
+            node = helper.make_node("Optional", [], ["value"], type=kind.optional_type.elem_type)
+        graph = helper.make_graph([node], "empty", [], [helper.make_value_info("value", kind)])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+        maker = _empty_makers.setdefault(key, Session(model.SerializeToString(), name="empty"))
+    return maker
