@@ -1,0 +1,76 @@
+"""Binder: rows of any usual form to a graph's input arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._native.binder import Bound
+from ..types import Signature
+from .table import TableBinder
+from .tensors import TensorsBinder
+from .text import TextBinder
+
+__all__ = ["Binder"]
+
+
+class Binder:
+    """Turns rows into the input arrays of a model's graph.
+
+    Safe to use from any number of threads.
+
+    Parameters
+    ----------
+    signature : Signature
+        With the graph's inputs; models without a graph have a SourceBinder.
+    model : str
+        The model's name in messages.
+
+    Raises
+    ------
+    ValueError
+        The signature contradicts itself: its fields do not fill its inputs exactly.
+    """
+
+    __slots__ = ("_fast", "_general", "signature")
+
+    def __init__(self, signature: Signature, *, model: str) -> None:
+        self.signature = signature
+        binder: TableBinder | TextBinder | TensorsBinder
+        if signature.container == "text":
+            binder = TextBinder(signature.inputs, model=model)
+        elif signature.container == "tensors":
+            binder = TensorsBinder(signature.inputs, model=model)
+        else:
+            binder = TableBinder(
+                signature.fields,
+                signature.inputs,
+                model=model,
+                by_position=signature.container == "array",
+            )
+        self._fast = binder.fast
+        self._general = binder.bind
+
+    def bind(self, rows: Any) -> Bound:
+        """Bind rows.
+
+        Parameters
+        ----------
+        rows : object
+            For tables: a dict (one row), a list of dicts or of lists, a flat list (one row), an
+            array of shape (n_rows, n_fields) or (n_fields,), a DataFrame or Series, a torch tensor.
+            For texts: a str or a list of str. For tensors: the only tensor, a tuple of tensors, or a
+            dict by input name.
+
+        Returns
+        -------
+        Bound
+            The arrays in order of ``signature.inputs``. An array that is already what the graph takes
+            is passed on, not copied.
+
+        Raises
+        ------
+        InputError
+            A row does not fit the signature.
+        """
+        bound = self._fast(rows)
+        return self._general(rows) if bound is None else bound

@@ -1,0 +1,243 @@
+"""Rows in the source model's own container, for models that run in their own framework.
+
+The rows are bound by the same rules as for a graph, then put into a DataFrame, an array, a list of str
+or a tuple of tensors. Whole numbers go through int64 and others through float64, so nothing is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, MissingDependencyError
+from ..types import Field, Signature, TensorSpec
+from .foreign import array_to_tensor, is_frame, is_series
+from .refusals import describe
+from .table import TableBinder
+from .tensors import TensorsBinder
+from .text import TextBinder
+
+__all__ = ["SourceBinder", "to_source"]
+
+
+def to_source(signature: Signature, rows: Any, *, model: str = "model") -> Any:
+    """Return rows in the form the source model takes; see :class:`SourceBinder`.
+
+    Prepares a SourceBinder for the one call; keep one for many.
+    """
+    return SourceBinder(signature, model=model).bind(rows)
+
+
+class SourceBinder:
+    """Turns rows into what the source model itself takes.
+
+    Safe to use from any number of threads.
+
+    Parameters
+    ----------
+    signature : Signature
+        Its ``inputs`` may be empty, as for a model without a graph: every field is then read.
+    model : str
+        The model's name in messages.
+    """
+
+    __slots__ = ("_container", "_model", "_table", "_tensors", "_text", "signature")
+
+    def __init__(self, signature: Signature, *, model: str) -> None:
+        self.signature = signature
+        self._model = model
+        self._container = signature.container
+        self._table: _SourceTable | None = None
+        self._tensors: TensorsBinder | None = None
+        self._text: TextBinder | None = None
+        if signature.container == "text":
+            inputs = signature.inputs or (TensorSpec("text", "string", ("N",)),)
+            self._text = TextBinder(inputs, model=model)
+        elif signature.container == "tensors":
+            if signature.inputs:
+                self._tensors = TensorsBinder(signature.inputs, model=model)
+        elif signature.fields:
+            self._table = _SourceTable(signature, model)
+
+    def bind(self, rows: Any) -> Any:
+        """Return rows in the source model's container.
+
+        Parameters
+        ----------
+        rows : object
+            As for :meth:`Binder.bind`.
+
+        Returns
+        -------
+        pandas.DataFrame, numpy.ndarray, list of str, or tuple
+            A DataFrame has the trained columns in the trained order, with the trained dtypes where the
+            values fit them. An array is float64 of shape (n_rows, n_fields). Tensors are torch's where
+            the rows were, else arrays.
+
+        Raises
+        ------
+        InputError
+            A row does not fit the signature.
+        """
+        if self._table is not None:
+            return self._table.bind(rows)
+        if self._text is not None:
+            bound = self._text.fast(rows) or self._text.bind(rows)
+            return bound.arrays[0].ravel().tolist()
+        if self._tensors is not None:
+            bound = self._tensors.fast(rows) or self._tensors.bind(rows)
+            if bound.torch:
+                return tuple(array_to_tensor(array) for array in bound.arrays)
+            return tuple(bound.arrays)
+        return self._as_given(rows)
+
+    def _as_given(self, rows: Any) -> Any:
+        """Put rows into the container of a model of which nothing else is known."""
+        if self._container == "tensors":
+            return rows if isinstance(rows, (tuple, Mapping)) else (rows,)
+        if self._container == "array":
+            array = np.asarray(rows, dtype=np.float64)
+            return array.reshape(1, -1) if array.ndim == 1 else array
+        if is_frame(rows):
+            return rows
+        pandas = _pandas()
+        if is_series(rows):
+            return rows.to_frame().T
+        if isinstance(rows, Mapping):
+            return pandas.DataFrame([dict(rows)])
+        if isinstance(rows, (list, tuple)) and all(isinstance(row, Mapping) for row in rows):
+            return pandas.DataFrame([dict(row) for row in rows])
+        raise InputError.mismatch(
+            expected="a DataFrame, a dict or a list of dicts",
+            given=describe(rows),
+            model=self._model,
+        )
+
+
+def _pandas() -> Any:
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingDependencyError(
+            "This model takes a DataFrame, which needs the package `pandas`, and that is not "
+            "installed. Install it with: pip install pandas"
+        ) from error
+    return pd
+
+
+class _SourceTable:
+    """The fields of a table, bound at full width and put together again."""
+
+    def __init__(self, signature: Signature, model: str) -> None:
+        self._as_array = signature.container == "array"
+        widths = {"numbers": 0, "integers": 0, "strings": 0}
+        fields = []
+        for item in signature.fields:
+            if item.input is None and signature.inputs:
+                fields.append(item)
+                continue
+            target = self._target(item)
+            fields.append(replace(item, input=target, column=widths[target], encoding="value"))
+            widths[target] += 1
+        dtypes = {"numbers": "float64", "integers": "int64", "strings": "string"}
+        inputs = [
+            TensorSpec(name, dtypes[name], ("N", width)) for name, width in widths.items() if width
+        ]
+        self._fields = tuple(fields)
+        self._names = [item.name for item in fields]
+        self._positions = {spec.name: position for position, spec in enumerate(inputs)}
+        # One matrix whose columns are the fields in order needs no taking apart.
+        self._whole = widths["numbers"] == len(fields) and all(
+            self._as_array or (item.dtype == "float" and item.source_dtype in (None, "float64"))
+            for item in fields
+        )
+        # NaN is what pandas holds in place of missing text, and what encoders were fitted on.
+        self._binder = TableBinder(
+            fields, inputs, model=model, by_position=self._as_array, blank=float("nan")
+        )
+
+    def _target(self, item: Field) -> str:
+        if item.dtype == "string":
+            return "strings"
+        if item.dtype == "int" and item.missing == "refuse" and not self._as_array:
+            return "integers"
+        return "numbers"
+
+    def bind(self, rows: Any) -> Any:
+        bound = self._binder.fast(rows) or self._binder.bind(rows)
+        if self._whole:
+            matrix = bound.arrays[0]
+            return matrix if self._as_array else _pandas().DataFrame(matrix, columns=self._names)
+        columns = [self._column(item, bound.arrays) for item in self._fields]
+        if not self._as_array:
+            return self._frame(columns, bound.n_rows)
+        dtype = object if "strings" in self._positions else np.float64
+        matrix = np.zeros((bound.n_rows, len(columns)), dtype=dtype)
+        for position, column in enumerate(columns):
+            if column is not None:
+                matrix[:, position] = column
+        return matrix
+
+    def _column(self, item: Field, arrays: list[NDArray[Any]]) -> NDArray[Any] | None:
+        """Return a field's values; None for one that the model never reads."""
+        if item.input is None:
+            return None
+        return arrays[self._positions[item.input]][:, item.column]
+
+    def _frame(self, columns: list[NDArray[Any] | None], n_rows: int) -> Any:
+        pandas = _pandas()
+        data = {}
+        for item, column in zip(self._fields, columns, strict=True):
+            if column is None:
+                # Never read, but some models check that all their columns are there.
+                whole = item.dtype in ("int", "bool")
+                column = np.full(
+                    n_rows,
+                    0 if whole else np.nan,
+                    dtype=object if item.dtype == "string" else np.float64,
+                )
+            data[item.name] = _restore(pandas, item, column)
+        return pandas.DataFrame(data)
+
+
+def _restore(pandas: Any, item: Field, column: NDArray[Any]) -> Any:
+    """Give a column the dtype that it had in training, or the nearest one that holds its values."""
+    if item.source_dtype == "category":
+        return _categorical(pandas, item, column)
+    missing = column.dtype.kind == "f" and bool(np.isnan(column).any())
+    if not missing and item.dtype in ("int", "bool"):
+        column = column.astype(np.int64 if item.dtype == "int" else np.bool_, copy=False)
+    if item.source_dtype is None or item.source_dtype == column.dtype.name:
+        return column
+    try:
+        dtype = np.dtype(item.source_dtype)
+    except TypeError:
+        # A dtype of pandas; those hold missing values.
+        return pandas.Series(column).astype(item.source_dtype)
+    if dtype.kind not in "biuf":
+        return column
+    if missing and dtype.kind != "f":
+        return column
+    with np.errstate(over="ignore"):
+        cast = column.astype(dtype)
+    if dtype.kind == "f":
+        fits = np.array_equal(np.isfinite(cast), np.isfinite(column))
+    else:
+        fits = np.array_equal(cast, column)
+    return cast if fits else column
+
+
+def _categorical(pandas: Any, item: Field, column: NDArray[Any]) -> Any:
+    """Return the column as a categorical; a category that training never saw is missing there."""
+    if item.categories is None:
+        return pandas.Series(column).astype("category")
+    codes = {category: code for code, category in enumerate(item.categories)}
+    dtype = pandas.CategoricalDtype(list(item.categories))
+    return pandas.Categorical.from_codes(
+        np.fromiter((codes.get(value, -1) for value in column.tolist()), np.int64, len(column)),
+        dtype=dtype,
+    )

@@ -1,0 +1,286 @@
+"""Rows with named fields: dicts, lists, DataFrames and arrays, bound to packed matrices.
+
+By name: dicts, DataFrames, Series and structured arrays; the order is free, unknown names are refused.
+By position: lists, tuples and arrays, which hold one value for every field, also for those that the
+model never reads. A flat sequence or a 1-D array is one row; where the model has a single field, more
+than one value in it is refused rather than guessed at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._native.binder import Bound, RowBinder
+from ..types import Field, TensorSpec, ValueSpec
+from .columns import plain_series, plain_values, unmasked
+from .foreign import array_of, is_frame, is_series, is_tensor
+from .refusals import MAX_NAMES, Refusals, describe, name_list
+
+__all__ = ["TableBinder"]
+
+SMALL_FRAME_CELLS = 4096
+"""Up to here one object matrix of a DataFrame costs less than taking it apart column by column."""
+
+
+class TableBinder:
+    """Binds rows of named fields.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+    inputs : sequence of TensorSpec
+        The packed matrices that the fields fill.
+    model : str
+        Name in messages.
+    by_position : bool
+        Whether a DataFrame without column names (0, 1, 2, ...) is taken by position.
+    blank : object
+        What missing text becomes.
+
+    Raises
+    ------
+    ValueError
+        The fields do not fill the inputs exactly.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        inputs: Sequence[ValueSpec],
+        *,
+        model: str,
+        by_position: bool = False,
+        blank: object = "",
+    ) -> None:
+        tensors = [spec for spec in inputs if isinstance(spec, TensorSpec)]
+        if len(tensors) != len(inputs):
+            raise ValueError(f"The fields of model `{model}` can only fill tensors")
+        self._refusals = Refusals(fields, tensors, model)
+        self._native = RowBinder(fields, tensors, self._refusals, blank=blank)
+        self._names = [field.name for field in fields]
+        self._read = [field.input is not None for field in fields]
+        self._by_position = by_position
+        self.fast = self._native.bind
+        """The compiled path: a Bound, or None for anything but dicts, lists and plain arrays."""
+
+    def bind(self, rows: Any) -> Bound:
+        """Bind rows of any form; see the module's docstring.
+
+        Raises
+        ------
+        InputError
+            A row does not fit.
+        """
+        bound = self._native.bind(rows)
+        if bound is not None:
+            return bound
+        if is_tensor(rows):
+            array = array_of(rows)
+            assert array is not None
+            bound = self._bind_array(array)
+            return Bound(bound.arrays, bound.n_rows, torch=True)
+        if isinstance(rows, np.ndarray):
+            return self._bind_array(rows)
+        if is_frame(rows):
+            return self._bind_frame(rows)
+        if is_series(rows):
+            return self._bind_series(rows)
+        if isinstance(rows, (Mapping, tuple, np.void)):
+            row = _row(rows)
+            if isinstance(row, dict):
+                return self._bind_one(row)
+        if isinstance(rows, (tuple, list)):
+            return self._bind_sequence(list(rows))
+        if not isinstance(rows, (str, bytes, bytearray, np.generic)):
+            array = array_of(rows)
+            if array is not None:
+                return self._bind_array(array)
+        return self._refuse(rows)
+
+    def _refuse(self, rows: Any) -> NoReturn:
+        hint = None
+        if isinstance(rows, (set, frozenset)):
+            hint = "A set has no order; pass a dict or a list"
+        elif hasattr(rows, "__next__"):
+            hint = "Pass list(rows)"
+        elif hasattr(rows, "__dataclass_fields__"):
+            hint = "Pass dataclasses.asdict(row)"
+        elif hasattr(rows, "model_dump"):
+            hint = "Pass row.model_dump()"
+        elif hasattr(rows, "to_pandas"):
+            hint = "Pass rows.to_pandas()"
+        elif isinstance(rows, (str, bytes)):
+            hint = "Decode it first: json.loads(rows)"
+        self._refusals.refuse_rows(describe(rows), hint=hint)
+
+    def _bind_one(self, row: dict[Any, Any]) -> Bound:
+        bound = self._native.bind(row)
+        assert bound is not None
+        return bound
+
+    def _bind_sequence(self, rows: list[Any]) -> Bound:
+        """Bind a list with something else than dicts, lists and tuples in it, or a tuple."""
+        if not rows or _row(rows[0]) is None:
+            if rows and (is_frame(rows[0]) or getattr(rows[0], "ndim", 0) > 0):
+                self._refusals.refuse_rows(
+                    f"a list of {describe(rows[0])}", hint="Concatenate them first"
+                )
+            return self._native.bind_row(tuple(rows)) if rows else self._bind_empty()
+        plain = []
+        for index, item in enumerate(rows):
+            row = _row(item)
+            if row is None:
+                self._refusals.refuse_rows(describe(item), row=index)
+            plain.append(row)
+        bound = self._native.bind(plain)
+        assert bound is not None
+        return Bound(bound.arrays, bound.n_rows, torch=is_tensor(rows[0]))
+
+    def _bind_empty(self) -> Bound:
+        return Bound(self._native.allocate(0), 0)
+
+    # ---- arrays
+
+    def _bind_array(self, given: NDArray[Any]) -> Bound:
+        array = unmasked(given)
+        if array.dtype.names:
+            return self._bind_structured(array)
+        n = len(self._names)
+        if array.ndim not in (1, 2) or array.shape[-1] != n:
+            self._refuse_shape(array)
+        plain = plain_values(array)
+        if plain is None:
+            self._refusals.refuse_rows(describe(array), hint=_dtype_hint(array.dtype))
+        bound = self._native.bind(plain)
+        if bound is not None:
+            return bound
+        if plain.ndim == 1:
+            return self._native.bind_row(tuple(plain.tolist()))
+        arrays = self._native.allocate(len(plain))
+        for index in range(n):
+            self._native.fill(index, plain[:, index], arrays)
+        return Bound(arrays, len(plain))
+
+    def _refuse_shape(self, array: NDArray[Any]) -> NoReturn:
+        n = len(self._names)
+        hint = None
+        if array.ndim == 0:
+            hint = "A single number is no row; pass a list or a dict"
+        elif array.ndim == 1 and n == 1:
+            hint = "One row per value is array.reshape(-1, 1)"
+        elif array.ndim > 2:
+            hint = "Rows are the first axis, fields the second"
+        else:
+            hint = f"The fields are, in order: {name_list(self._names, MAX_NAMES)}"
+        self._refusals.refuse_rows(describe(array), hint=hint)
+
+    def _bind_structured(self, array: NDArray[Any]) -> Bound:
+        if array.ndim > 1:
+            self._refuse_shape(array)
+        array = np.atleast_1d(array)
+        positions = self._positions(list(array.dtype.names or ()), "a structured array")
+        arrays = self._native.allocate(len(array))
+        for index, position in enumerate(positions):
+            if position is not None:
+                name = array.dtype.names[position]  # type: ignore[index]
+                self._fill(index, plain_values(array[name]), array[name].dtype, arrays)
+        return Bound(arrays, len(array))
+
+    # ---- pandas
+
+    def _bind_frame(self, frame: Any) -> Bound:
+        positions = self._positions(frame.columns.tolist(), "a DataFrame")
+        n_rows = len(frame)
+        arrays = self._native.allocate(n_rows)
+        if frame.size <= SMALL_FRAME_CELLS:
+            cells = frame.to_numpy(dtype=object)
+            for index, position in enumerate(positions):
+                if position is not None:
+                    self._native.fill(index, cells[:, position], arrays)
+            return Bound(arrays, n_rows)
+        for index, position in enumerate(positions):
+            if position is not None and self._read[index]:
+                series = frame.iloc[:, position]
+                self._fill(index, plain_series(series), series.dtype, arrays)
+        return Bound(arrays, n_rows)
+
+    def _fill(
+        self, field: int, column: NDArray[Any] | None, dtype: object, arrays: list[NDArray[Any]]
+    ) -> None:
+        if column is None:
+            self._refusals.refuse_dtype(field, dtype)
+        self._native.fill(field, column, arrays)
+
+    def _positions(self, columns: list[Hashable], what: str) -> list[int | None]:
+        """Return where each field's column is; None for a field that is neither given nor read."""
+        names = self._names
+        if columns == names:
+            return list(range(len(names)))
+        if self._by_position and columns == list(range(len(names))):
+            return list(range(len(names)))
+        given = {
+            name if isinstance(name, str) else str(name): position
+            for position, name in enumerate(columns)
+        }
+        if len(given) != len(columns):
+            self._refuse_repeated(columns, what)
+        positions = [given.get(name) for name in names]
+        missing = any(
+            position is None and read for position, read in zip(positions, self._read, strict=True)
+        )
+        if missing or len(given) > sum(position is not None for position in positions):
+            self._refusals.refuse_names(given, row=None, what=what)
+        return positions
+
+    def _bind_series(self, series: Any) -> Bound:
+        """A Series is a row of a DataFrame, or the column of a single field."""
+        if len(self._names) == 1 and series.name == self._names[0]:
+            return self._bind_frame(series.to_frame())
+        index = series.index.tolist()
+        if self._by_position and index == list(range(len(self._names))):
+            return self._native.bind_row(tuple(series.tolist()))
+        row = dict(zip(index, series.astype(object).tolist(), strict=True))
+        if len(row) != len(index):
+            self._refuse_repeated(index, "a Series")
+        return self._bind_one(row)
+
+    def _refuse_repeated(self, names: list[Hashable], what: str) -> NoReturn:
+        counts = Counter(str(name) for name in names)
+        repeated = [name for name, count in counts.items() if count > 1]
+        self._refusals.refuse_rows(f"{what} with more than one {name_list(repeated, MAX_NAMES)}")
+
+
+def _row(item: Any) -> dict[Any, Any] | tuple[Any, ...] | None:
+    """Return one row as a dict (by name) or a tuple (by position); None where it is not a row."""
+    if isinstance(item, Mapping):
+        return dict(item.items())
+    if isinstance(item, tuple):
+        as_dict = getattr(item, "_asdict", None)
+        return dict(as_dict()) if as_dict is not None else tuple(item)
+    if isinstance(item, list):
+        return tuple(item)
+    if isinstance(item, np.void) and item.dtype.names:
+        return {name: item[name] for name in item.dtype.names}
+    if is_series(item):
+        return dict(zip(item.index.tolist(), item.astype(object).tolist(), strict=True))
+    if is_tensor(item) and item.ndim == 1:
+        return tuple(item.tolist())
+    if isinstance(item, np.ndarray) and item.ndim == 1:
+        # tolist() turns dates of nanoseconds into integers.
+        return tuple(item if item.dtype.kind in "mM" else unmasked(item).tolist())
+    return None
+
+
+def _dtype_hint(dtype: np.dtype[Any]) -> str | None:
+    if dtype.kind == "S":
+        return "Decode it first: np.char.decode(array)"
+    if dtype.kind in "mM":
+        return "Turn dates into numbers as in training"
+    if dtype.kind == "c":
+        return "Fields are real numbers"
+    return None
