@@ -26,14 +26,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infersdk.errors import UnsupportedModelError
+from infersdk.types import Signature
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FEATURES", "Graph", "MembershipTables", "Tree", "add_ensemble", "floor_float32"]
+__all__ = [
+    "EXACT",
+    "FEATURES",
+    "Graph",
+    "MembershipTables",
+    "Tree",
+    "add_ensemble",
+    "add_ranks",
+    "floor_float32",
+]
 
 FEATURES = "features"
-"""Name of the one graph input, float32 (N, n_features)."""
+"""Name of the graph input that takes the columns as float32, (N, n_columns)."""
+
+EXACT = "exact"
+"""Name of the graph input that takes as float64 the columns float32 cannot tell apart, (N, k)."""
 
 DEFAULT_OPSET = 18
 _ML_OPSET = 3
@@ -144,26 +157,16 @@ class Graph:
         self._nodes.append(node)
         return name
 
-    def model(
-        self, n_features: int, outputs: Sequence[tuple[str, str, tuple[int | str, ...]]]
-    ) -> onnx.ModelProto:
-        """Close the graph.
-
-        Parameters
-        ----------
-        n_features : int
-            Columns of the input.
-        outputs : sequence of (name, dtype, shape)
-        """
+    def model(self, signature: Signature) -> onnx.ModelProto:
+        """Close the graph under the inputs and outputs of ``signature``, all of them tensors."""
         import onnx
-        from onnx import TensorProto, helper
+        from onnx import helper
 
-        kinds = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
         graph = helper.make_graph(
             self._nodes,
             "trees",
-            [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["N", n_features])],
-            [helper.make_tensor_value_info(n, kinds[dtype], shape) for n, dtype, shape in outputs],
+            [_value_info(spec) for spec in signature.inputs],
+            [_value_info(spec) for spec in signature.outputs],
             self._constants,
         )
         opsets = [
@@ -178,6 +181,13 @@ class Graph:
         )
         onnx.checker.check_model(model)
         return model
+
+
+def _value_info(spec: Any) -> onnx.ValueInfoProto:
+    from onnx import helper
+
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, kind, spec.shape)
 
 
 class MembershipTables:
@@ -281,6 +291,37 @@ class MembershipTables:
             row = graph.add("Gather", rows, graph.constant(position, "int64"), axis=1)
             pieces.append(graph.add("Gather", graph.constant(table, "float32"), row, axis=0))
         return graph.add("Concat", *pieces, axis=1)
+
+
+def add_ranks(graph: Graph, values: str, thresholds: Sequence[NDArray[np.float64]]) -> str:
+    """Replace float64 columns by the number of thresholds below each value.
+
+    ``x <= thresholds[i]`` exactly when the rank of ``x`` is at most ``i``; ranks are small whole
+    numbers, which the tree operator compares in float32 without loss. NaN stays NaN.
+
+    Parameters
+    ----------
+    graph : Graph
+    values : str
+        float64 matrix (N, k).
+    thresholds : sequence of k ndarrays of float64
+        Each sorted, without repetition.
+
+    Returns
+    -------
+    str
+        Name of a float32 matrix (N, k).
+    """
+    width = max(len(limits) for limits in thresholds)
+    padded = np.full((len(thresholds), width), np.inf)
+    for row, limits in zip(padded, thresholds, strict=True):
+        row[: len(limits)] = limits
+    wide = graph.add("Unsqueeze", values, graph.constant([2], "int64"))
+    above = graph.add("Greater", wide, graph.constant(padded, "float64"))
+    counted = graph.add("Cast", above, to=1)
+    ranks = graph.add("ReduceSum", counted, graph.constant([2], "int64"), keepdims=0)
+    missing = graph.add("IsNaN", values)
+    return graph.add("Where", missing, graph.constant(np.nan, "float32"), ranks)
 
 
 def add_ensemble(

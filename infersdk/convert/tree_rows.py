@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from infersdk.convert.tree_graph import floor_float32
 from infersdk.types import Field
 
-__all__ = ["ColumnEdges", "dtype_of_column", "edge_rows", "frame_dtypes", "pandas_categories"]
+__all__ = [
+    "ColumnEdges",
+    "dtype_of_column",
+    "edge_rows",
+    "example_matrix",
+    "frame_dtypes",
+    "hold_whole_numbers",
+    "pandas_categories",
+]
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -37,12 +45,15 @@ class ColumnEdges:
         Where the column holds category codes, one more than the largest code a split names.
     resolution : float
         A distance the model's training data told apart, for a column with one threshold; 0 if unknown.
+    exact : bool
+        Whether the column's float64 values are compared as they are.
     """
 
     thresholds: NDArray[np.float64]
     specials: tuple[float, ...] = ()
     n_categories: int = 0
     resolution: float = 0.0
+    exact: bool = False
 
     def values(self, *, whole: bool) -> NDArray[np.float64]:
         """Return the values to try; whole numbers only where ``whole``."""
@@ -67,11 +78,22 @@ class ColumnEdges:
                 limits - gap / 4,
                 limits + gap / 4,
             ]
-            if len(limits) and np.all(limits * 2 == np.floor(limits * 2)):
-                # Thresholds halfway between whole numbers: the column held whole numbers.
+            if len(limits) and hold_whole_numbers(limits):
                 parts += [floors, np.ceil(limits)]
+            if self.exact:
+                parts += [limits, np.nextafter(limits, np.inf), np.nextafter(limits, -np.inf)]
         every = np.unique(np.concatenate([np.asarray(part, dtype=np.float64) for part in parts]))
         return every[np.isfinite(every) & (np.abs(every) <= _FLOAT32_MAX)]
+
+
+def hold_whole_numbers(thresholds: NDArray[np.float64]) -> bool:
+    """Whether thresholds lie on or halfway between whole numbers, so that the column held such.
+
+    LightGBM writes the float64 number above the middle, and one next to zero for zero.
+    """
+    doubled = np.where(np.abs(thresholds) < 1e-30, 0.0, thresholds * 2)
+    off = np.abs(doubled - np.round(doubled))
+    return bool(np.all(off <= 2 * np.spacing(np.abs(doubled))))
 
 
 def edge_rows(
@@ -95,7 +117,7 @@ def edge_rows(
     n_rows : int
     rng : numpy.random.Generator
     """
-    known = _example_matrix(fields, example)
+    known = example_matrix(fields, example)
     matrix = np.empty((n_rows, len(fields)), dtype=np.float64)
     # Half of the rows have every column at an edge. The others have a few there, so that the rest of
     # the row leads to the splits that typical rows reach.
@@ -143,7 +165,7 @@ def _draw(
     return np.floor(drawn) if whole else drawn
 
 
-def _example_matrix(fields: Sequence[Field], example: Any) -> NDArray[np.float64] | None:
+def example_matrix(fields: Sequence[Field], example: Any) -> NDArray[np.float64] | None:
     """Read the example as float64 with codes for categories; None where it is no table."""
     if hasattr(example, "dtypes") and hasattr(example, "columns"):
         columns = []
