@@ -113,6 +113,7 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
         size_t cost_bucket(size_t)
         int64_t expected_ns(size_t)
         void record_ns(size_t, int64_t)
+        void set_ns(size_t, int64_t)
 
     cdef size_t MAX_INSTANCE_BYTES "infersdk::Session::kMaxInstanceBytes"
     size_t element_size(ElementType)

@@ -399,6 +399,64 @@ cdef class Session:
         finally:
             self.in_flight.fetch_sub(1)
 
+    def expected_run_s(self, Py_ssize_t size_bytes):
+        """The measured seconds of a run over inputs of that many bytes; None while unmeasured."""
+        cdef int64_t expected
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            expected = self.session.get().expected_ns(CSession.cost_bucket(size_bytes))
+        finally:
+            self.in_flight.fetch_sub(1)
+        return None if expected == 0 else expected * 1e-9
+
+    def measure(self, inputs, double budget_s, int max_runs=50):
+        """Run the model repeatedly to fill the cost model.
+
+        Parameters
+        ----------
+        inputs : list or tuple
+            As for :meth:`run_ordered`.
+        budget_s : float
+            No further run starts after this many seconds.
+        max_runs : int
+            The most runs, the first (which warms caches and is not counted) included.
+
+        Returns
+        -------
+        tuple of (float, int)
+            The median seconds of a run, and how many were counted. A model so slow that only the first
+            run fits has that one counted.
+
+        Raises
+        ------
+        InputError, SessionError, ClosedError
+            As :meth:`run`.
+        """
+        cdef int64_t started = now_ns()
+        cdef int64_t before
+        cdef size_t size_bytes = 0
+        times = []
+        for value in inputs:
+            size_bytes += getattr(value, "nbytes", 0)
+        while len(times) < max_runs:
+            before = now_ns()
+            self._run_list(list(inputs))
+            times.append((now_ns() - before) * 1e-9)
+            if (now_ns() - started) * 1e-9 >= budget_s:
+                break
+        counted = sorted(times[1:] or times)
+        median = counted[len(counted) // 2]
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            self.session.get().set_ns(CSession.cost_bucket(size_bytes), <int64_t>(median * 1e9))
+        finally:
+            self.in_flight.fetch_sub(1)
+        return median, len(counted)
+
     cdef _raise_closed(self):
         raise ClosedError(f"Model `{self.name}` is closed; load it again to use it")
 

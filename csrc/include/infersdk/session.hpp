@@ -134,6 +134,9 @@ class Session {
     return cost_ns_[bucket].load(std::memory_order_relaxed);
   }
   void record_ns(size_t bucket, int64_t elapsed_ns) noexcept;
+  void set_ns(size_t bucket, int64_t elapsed_ns) noexcept {
+    cost_ns_[bucket].store(elapsed_ns < 1 ? 1 : elapsed_ns, std::memory_order_relaxed);
+  }
 
   // Shape and element type of a tensor value.
   Status describe(const OrtValue* value, ElementType* element,
