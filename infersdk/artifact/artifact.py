@@ -709,13 +709,16 @@ def _read(path: str, limit: int, where: str) -> bytes:
     """Read a regular file of at most ``limit`` bytes."""
     # Without O_NONBLOCK, opening a named pipe would wait for its writer.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ArtifactError(f"{where} is no regular file")
         if status.st_size > limit:
             raise ArtifactError(f"Expected at most {limit} bytes in {where}, got {status.st_size}")
-        data = file.read(limit + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(handle)
     if len(data) > limit:
         raise ArtifactError(
             f"Expected at most {limit} bytes in {where}, which grew while it was read"

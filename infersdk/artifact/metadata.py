@@ -307,10 +307,10 @@ def check_types(value: Any, hint: Any, where: str) -> None:
             hint = fitting[0]
     if not _fits(value, hint):
         raise TypeError(f"{where}: expected {hint}, got {value!r:.80}")
-    if is_dataclass(hint):
-        hints = _hints(hint)
-        for item in fields(hint):
-            check_types(getattr(value, item.name), hints[item.name], f"{where}.{item.name}")
+    if is_dataclass(value):
+        cls: Any = type(value)
+        for name, kind in _annotations(cls).items():
+            check_types(getattr(value, name), kind, f"{where}.{name}")
     elif get_origin(hint) is tuple:
         kinds = get_args(hint)
         if kinds[1:] == (Ellipsis,):
@@ -339,8 +339,10 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _annotations(cls: Any) -> dict[str, Any]:
+    """Annotations of a dataclass's fields, names resolved."""
+    hints = get_type_hints(cls)
+    return {item.name: hints[item.name] for item in fields(cls)}
 
 
 def _plain(value: Any) -> Any:

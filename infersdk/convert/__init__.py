@@ -139,7 +139,7 @@ def convert_model(
         )
     converter = registry.find(model)
     if converter.FRAMEWORK == "ONNX":
-        return _take_onnx(model, converter, name, example)
+        return _take_onnx(model, converter, name, example, opset)
     label = f"model `{name}`" if name else f"`{_type_name(model)}`"
     with registry.naming_the_extra(converter):
         signature = converter.infer_signature(model, example)
@@ -196,8 +196,13 @@ def convert_model(
     return Conversion(plan, signature, artifact, report, model, converter, name)
 
 
-def _take_onnx(model: Any, converter: Converter, name: str | None, example: Any) -> Conversion:
+def _take_onnx(
+    model: Any, converter: Converter, name: str | None, example: Any, opset: int | None
+) -> Conversion:
     """Take a model that is ONNX already; its own proof, if it has one, travels in the file."""
+    if opset is not None:
+        # Refuses every opset but the model's own.
+        converter.to_onnx(model, converter.infer_signature(model, example), opset=opset)
     if isinstance(model, (str, os.PathLike)):
         artifact = Artifact.open(model)
     elif isinstance(model, bytes):

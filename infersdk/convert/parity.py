@@ -36,7 +36,7 @@ from infersdk.binding import Binder, answer, to_source
 from infersdk.convert import rows as row_access
 from infersdk.convert.compare import Comparison, Leaf, compare, leaves, scales
 from infersdk.convert.registry import Converter
-from infersdk.errors import InputError
+from infersdk.errors import ArtifactError, InputError
 from infersdk.types import Method, MethodParity, ParityReport, Signature, TensorSpec
 
 __all__ = ["check"]
@@ -139,6 +139,8 @@ def check(
 
     lots: list[_Lot] = []
     if example is not None:
+        if hasattr(example, "toarray"):
+            example = _sample(example.tocsr(), signature, max_example_rows, rng, notes).toarray()
         given = _in_source_form(signature, example)
         lots.append(_Lot("example", _sample(given, signature, max_example_rows, rng, notes)))
     edges = converter.edge_rows(model, signature, example, n_rows=max_edge_rows, rng=rng)
@@ -175,7 +177,10 @@ class _Converted:
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
         self._name = artifact.name or "model"
-        self._binder = Binder(artifact.signature, model=self._name)
+        try:
+            self._binder = Binder(artifact.signature, model=self._name)
+        except ValueError as exc:
+            raise ArtifactError(f"The signature of `{self._name}` is of no use: {exc}") from exc
         self._sessions: dict[str, Session] = {}
 
     def __enter__(self) -> Self:
@@ -506,9 +511,11 @@ def _sample(
 
 def _in_source_form(signature: Signature, example: Any) -> Any:
     """Return the example as the source model takes it; what it takes already stays untouched."""
+    is_frame = hasattr(example, "iloc") and hasattr(example, "columns")
     ready = {
-        "dataframe": hasattr(example, "iloc") and hasattr(example, "columns"),
-        "array": hasattr(example, "shape") and len(example.shape) == 2,
+        "dataframe": is_frame,
+        # A frame is put into the order of the fields first.
+        "array": hasattr(example, "shape") and len(example.shape) == 2 and not is_frame,
         "text": isinstance(example, list) and all(isinstance(item, str) for item in example),
         "tensors": hasattr(example, "shape")
         or (isinstance(example, tuple) and all(hasattr(item, "shape") for item in example))

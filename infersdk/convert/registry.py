@@ -7,6 +7,7 @@ built-in ones are imported when a model is looked up, and import their framework
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,12 +159,17 @@ def _converters() -> list[Converter]:
 
 def _built_in(name: str) -> Converter:
     converter: Any = importlib.import_module(f"infersdk.convert.{name}")
-    return converter  # type: ignore[no-any-return]
+    return converter
 
 
 def _refusal(model: Any) -> str:
     kind = type(model)
     supported = ", ".join(converter.FRAMEWORK for converter in _converters())
+    if isinstance(model, str | os.PathLike):
+        return (
+            f"Expected a model of {supported}, got the path {os.fspath(model)!r}. Only .onnx files are "
+            "opened by their path; load the model with its framework and pass the model itself"
+        )
     start = f"Expected a model of {supported}, got `{kind.__module__}.{kind.__qualname__}`. "
     if isinstance(model, type):
         return start + f"Pass a fitted `{model.__name__}`, not the class itself"

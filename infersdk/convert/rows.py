@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infersdk.types import Signature, TensorSpec
+from infersdk.types import Dim, Signature, TensorSpec
 
 __all__ = ["bytes_per_row", "can_split", "count", "take"]
 
@@ -50,8 +50,7 @@ def can_split(rows: Any, signature: Signature) -> bool:
     if len({int(part.shape[0]) for part in parts}) != 1:
         return False
     return bool(signature.inputs) and all(
-        isinstance(spec, TensorSpec) and bool(spec.shape) and not isinstance(spec.shape[0], int)
-        for spec in signature.inputs
+        isinstance(spec, TensorSpec) and _is_open(spec.shape) for spec in signature.inputs
     )
 
 
@@ -63,6 +62,10 @@ def bytes_per_row(rows: Any) -> int:
         if shape:
             total += 8 * int(np.prod(shape[1:], dtype=np.int64))
     return max(total, 1)
+
+
+def _is_open(shape: tuple[Dim, ...] | None) -> bool:
+    return shape is not None and len(shape) > 0 and not isinstance(shape[0], int)
 
 
 def _parts(rows: Any) -> list[Any]:
