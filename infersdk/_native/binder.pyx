@@ -85,6 +85,8 @@ cdef dict STORES = {
 
 # Below this many numbers a pass is shorter than getting the GIL back may take.
 cdef Py_ssize_t RELEASE_GIL_ABOVE = 1 << 19
+# Rows taken at a time from a matrix: 30 columns of float64 are then 120 KiB.
+cdef Py_ssize_t BLOCK_ROWS = 512
 # Inputs whose base pointers fit on the stack of a call.
 cdef enum:
     STACK_INPUTS = 16
@@ -361,8 +363,9 @@ cdef object as_python_number(const Plan* plan, object value, int* status):
         return None
     if isnan(<double>wide):
         return None
-    # The comparison is exact for Decimal, Fraction and longdouble.
-    if wide == value:
+    # The comparison is exact for Decimal, Fraction and longdouble. What has no __int__ is nothing more
+    # than its __float__.
+    if wide == value or not hasattr(type(value), "__int__"):
         return wide
     if isinf(<double>wide):
         status[0] = OVERFLOW
@@ -663,7 +666,7 @@ cdef class RowBinder:
             cnp.PyArray_STRIDE(column, 0),
             cnp.PyArray_DIM(column, 0),
             cnp.PyArray_BYTES(target) + plan.offset,
-            False,
+            0,
         )
 
     # ---- inside
@@ -692,6 +695,7 @@ cdef class RowBinder:
         cdef Py_ssize_t n_found
         cdef Plan* plan
         cdef PyObject* value
+        cdef object owned
         cdef char* cell
         cdef float single
         cdef int status
@@ -706,9 +710,11 @@ cdef class RowBinder:
                 if isfinite(single):
                     (<float*>cell)[0] = single
                     continue
-            status = put_value(plan, cell, <object>value)
+            # From here on the value's own code may run, and may take it out of the row.
+            owned = <object>value
+            status = put_value(plan, cell, owned)
             if status != OK:
-                self.fail(status, <object>value, plan, index)
+                self.fail(status, owned, plan, index)
         n_found = self.n_read
         if PyDict_GET_SIZE(row) != n_found:
             for name in self.unread:
@@ -798,7 +804,7 @@ cdef class RowBinder:
     cdef Bound bind_array(self, cnp.ndarray array):
         cdef int ndim = cnp.PyArray_NDIM(array)
         cdef int typenum = cnp.PyArray_TYPE(array)
-        cdef Py_ssize_t n_rows, row_stride, column_stride, i, bad
+        cdef Py_ssize_t n_rows, row_stride, column_stride, i, start
         cdef cnp.npy_intp[2] shape
         cdef cnp.PyArray_Dims dims
         cdef cnp.ndarray target
@@ -840,18 +846,20 @@ cdef class RowBinder:
                     return make_bound(arrays, n_rows)
                 # Missing or bad values: the columns are gone through one by one.
         arrays = self.new_arrays(n_rows)
-        for i in range(self.n_read):
-            plan = &self.plans[i]
-            target = arrays[plan.target]
-            self.fill_column(
-                plan,
-                array,
-                data + plan.field * column_stride,
-                row_stride,
-                n_rows,
-                cnp.PyArray_BYTES(target) + plan.offset,
-                ndim == 1,
-            )
+        # Column by column, but in blocks of rows that stay in the cache between two columns.
+        for start in range(0, n_rows, BLOCK_ROWS):
+            for i in range(self.n_read):
+                plan = &self.plans[i]
+                target = arrays[plan.target]
+                self.fill_column(
+                    plan,
+                    array,
+                    data + start * row_stride + plan.field * column_stride,
+                    row_stride,
+                    min(BLOCK_ROWS, n_rows - start),
+                    cnp.PyArray_BYTES(target) + start * self.row_bytes[plan.target] + plan.offset,
+                    -1 if ndim == 1 else start,
+                )
         return make_bound(arrays, n_rows)
 
     cdef int check_matrix(self, const char* data, Py_ssize_t n_rows, bint single) except -1:
@@ -892,11 +900,12 @@ cdef class RowBinder:
         Py_ssize_t stride,
         Py_ssize_t n,
         char* cell,
-        bint single,
+        Py_ssize_t first,
     ) except -1:
         """Write ``n`` values that lie ``stride`` bytes apart into a column of a matrix.
 
-        ``column`` is only the owner of the memory, and tells its type.
+        ``column`` is only the owner of the memory, and tells its type. ``first`` is the number of the
+        first row in messages, or -1.
         """
         cdef int typenum = cnp.PyArray_TYPE(column)
         cdef Py_ssize_t step = self.row_bytes[plan.target]
@@ -913,7 +922,7 @@ cdef class RowBinder:
                     value = get_item(column, source)
                 status = put_value(plan, cell, value)
                 if status != OK:
-                    self.fail(status, value, plan, -1 if single else i)
+                    self.fail(status, value, plan, -1 if first < 0 else first + i)
                 source += stride
                 cell += step
             return 0
@@ -949,7 +958,7 @@ cdef class RowBinder:
             raise TypeError(f"Expected a column of float, int64, bool or object, got {column.dtype}")
         if status != OK:
             value = get_item(column, source)
-            self.fail(status, value, plan, -1 if single else i)
+            self.fail(status, value, plan, -1 if first < 0 else first + i)
         return 0
 
 
@@ -1139,6 +1148,31 @@ cdef class TensorBinder:
             return 1
         array = arrays[self.batched]
         return cnp.PyArray_DIM(array, 0) if cnp.PyArray_NDIM(array) > 0 else 1
+
+
+def narrowed(cnp.ndarray array not None):
+    """Round a C-contiguous float64 array to float32.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        None: another dtype or layout, or a result is not finite and needs a closer look.
+    """
+    cdef cnp.ndarray answer
+    if cnp.PyArray_TYPE(array) != cnp.NPY_FLOAT64:
+        return None
+    if not (cnp.PyArray_IS_C_CONTIGUOUS(array) and cnp.PyArray_ISBEHAVED_RO(array)):
+        return None
+    answer = cnp.PyArray_EMPTY(
+        cnp.PyArray_NDIM(array), cnp.PyArray_DIMS(array), cnp.NPY_FLOAT32, 0
+    )
+    if narrow(
+        <const double*>cnp.PyArray_DATA(array),
+        <float*>cnp.PyArray_DATA(answer),
+        cnp.PyArray_SIZE(array),
+    ):
+        return answer
+    return None
 
 
 # ---- answers -----------------------------------------------------------------------------------

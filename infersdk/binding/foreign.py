@@ -86,6 +86,14 @@ def tensor_to_array(tensor: Any) -> NDArray[Any]:
     bfloat16, which numpy lacks, becomes ml_dtypes.bfloat16.
     """
     torch = sys.modules["torch"]
+    if tensor.dtype != torch.bfloat16:
+        try:
+            direct: NDArray[Any] = tensor.numpy()
+        except (RuntimeError, TypeError):
+            # It asks for a gradient, lies on another device, is sparse or lazily conjugated.
+            pass
+        else:
+            return direct
     tensor = tensor.detach()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()

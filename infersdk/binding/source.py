@@ -40,7 +40,8 @@ class SourceBinder:
     Parameters
     ----------
     signature : Signature
-        Its ``inputs`` may be empty, as for a model without a graph: every field is then read.
+        Its ``inputs`` may be empty, as for a model without a graph. Where no field names an input,
+        every field is taken as read.
     model : str
         The model's name in messages.
     """
@@ -136,8 +137,10 @@ class _SourceTable:
         self._as_array = signature.container == "array"
         widths = {"numbers": 0, "integers": 0, "strings": 0}
         fields = []
+        # Without a graph the fields may say nothing about who reads them; then all are read.
+        known = any(item.input is not None for item in signature.fields)
         for item in signature.fields:
-            if item.input is None and signature.inputs:
+            if item.input is None and known:
                 fields.append(item)
                 continue
             target = self._target(item)

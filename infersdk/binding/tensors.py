@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._native.binder import Bound, RowBinder, TensorBinder
+from .._native.binder import Bound, RowBinder, TensorBinder, narrowed
 from ..errors import InputError
 from ..types import Field, MapSpec, OptionalSpec, SequenceSpec, TensorSpec, ValueSpec
 from .foreign import array_of, dtype_named, is_frame, is_ml_dtype, is_series, is_tensor
@@ -216,6 +216,10 @@ def _cast(
                 "Round it yourself, so that nothing is cut off unseen: np.rint(value).astype(...)"
             )
         _refuse(spec, describe_array(array), name, model, hint)
+    if dtype == np.float32:
+        quick = narrowed(array)
+        if quick is not None:
+            return quick
     with np.errstate(over="ignore", invalid="ignore"):
         cast: NDArray[Any] = array.astype(dtype)
     if wanted in "iu":
@@ -283,6 +287,11 @@ class TensorsBinder:
         """
         given = self._arrange(values)
         torch = any(is_tensor(value) for value in given)
+        if torch and self._native is not None:
+            given = [array_of(value) if is_tensor(value) else value for value in given]
+            bound = self._native.accept(given)
+            if bound is not None:
+                return Bound(bound.arrays, bound.n_rows, torch=True)
         arrays = [
             _coerce(spec, value, spec.name, self._model)
             for spec, value in zip(self._inputs, given, strict=True)
