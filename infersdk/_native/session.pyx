@@ -17,6 +17,7 @@ Ctrl-C works.
 """
 
 import threading
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -320,12 +321,12 @@ cdef class Session:
         with nogil:
             self.session.reset()
 
-    def run(self, dict inputs, outputs=None):
+    def run(self, inputs, outputs=None):
         """Run the model on named inputs.
 
         Parameters
         ----------
-        inputs : dict
+        inputs : Mapping of str to object
             A value for each input: an ndarray of exactly the input's dtype (strings: an object array
             of str), a list for a sequence, a dict for a map, None for an absent optional.
         outputs : sequence of str, optional
@@ -346,14 +347,21 @@ cdef class Session:
             The session was closed.
         """
         cdef list ordered, results
-        cdef dict named
+        cdef dict named, given
         cdef PyObject* found
         cdef Py_ssize_t i
         cdef Py_ssize_t n = len(self.input_names)
-        if outputs is None and len(inputs) == n:
+        if type(inputs) is dict:
+            given = <dict>inputs
+        elif isinstance(inputs, Mapping):
+            given = dict(inputs)
+        else:
+            raise InputError.mismatch(expected="a dict of inputs by name", given=_describe(inputs),
+                                      model=self.name)
+        if outputs is None and len(given) == n:
             ordered = []
             for i in range(n):
-                found = PyDict_GetItem(inputs, self.input_names[i])
+                found = PyDict_GetItem(given, self.input_names[i])
                 if found == NULL:
                     break
                 ordered.append(<object>found)
@@ -363,7 +371,7 @@ cdef class Session:
                 for i in range(len(results)):
                     named[self.output_names[i]] = results[i]
                 return named
-        return self._run_named(inputs, outputs)
+        return self._run_named(given, outputs)
 
     def run_ordered(self, inputs):
         """Run the model on all its inputs, in the graph's order.
