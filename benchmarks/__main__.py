@@ -108,8 +108,8 @@ def _fill(table: Table, variant: str, results: list[Result], kind: str) -> None:
                 f"{result.p50_us:.1f}",
                 f"{result.p99_us:.1f}",
                 f"{result.throughput_per_s:,.0f}",
-                f"{result.ratio:.2f}",
-                f"{result.ratio_low:.2f}-{result.ratio_high:.2f}",
+                f"{result.ratio:.3g}",
+                f"{result.ratio_low:.3g} - {result.ratio_high:.3g}",
             ]
         table.add_row(
             variant if i == 0 else "",
