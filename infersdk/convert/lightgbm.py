@@ -131,7 +131,7 @@ def to_onnx(
         )
     graph = Graph(opset)
     add_outputs(graph, add_scores(graph, source, signature), source, signature)
-    notes = [f"{source.objective}, {len(source.trees)} trees: read from the booster's own text"]
+    notes = []
     exact = [f"`{field.name}`" for field in signature.fields if field.input == EXACT]
     if exact:
         notes.append(f"compared as float64, which float32 could not tell apart: {', '.join(exact)}")

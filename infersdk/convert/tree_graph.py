@@ -359,12 +359,14 @@ def add_ensemble(
     base = np.array(base, dtype=np.float64)
     nodes: dict[str, list[NDArray[Any]]] = defaultdict(list)
     leaves: dict[str, list[NDArray[Any]]] = defaultdict(list)
-    number = 0
+    walked = [tree for tree in trees if tree.n_splits]
     for tree in trees:
+        if not tree.n_splits:  # the same for every row
+            np.add.at(base, np.asarray(tree.targets), tree.leaf[0])
+    if not walked:
+        return _constant_rows(graph, features, base, output)
+    for number, tree in enumerate(walked):
         targets = np.asarray(tree.targets, dtype=np.int64)
-        if tree.n_splits == 0:  # the same for every row: no need to walk it
-            np.add.at(base, targets, tree.leaf[0])
-            continue
         n_splits, n_leaves = tree.n_splits, len(tree.leaf)
         n_nodes = n_splits + n_leaves
         zeros = np.zeros(n_leaves, dtype=np.int64)
@@ -382,18 +384,16 @@ def add_ensemble(
         nodes["nan"].append(np.concatenate([tree.nan_left.astype(np.int64), zeros]))
         nodes["leaf"].append(np.arange(n_nodes) >= n_splits)
 
-        # Zeros of wide leaves are left out, but each leaf keeps one entry to be a leaf.
-        kept = tree.leaf != 0
+        # Zeros of wide leaves are left out. But ONNX Runtime adds the base value only to targets that
+        # some leaf adds to, and a leaf needs one entry to be a leaf.
+        kept = (tree.leaf != 0) | (base[targets] != 0)
         kept[:, 0] |= ~kept.any(axis=1)
         which, slot = np.nonzero(kept)
         leaves["tree"].append(np.full(len(which), number))
         leaves["node"].append(n_splits + which)
         leaves["target"].append(targets[slot])
         leaves["weight"].append(tree.leaf[which, slot])
-        number += 1
 
-    if number == 0:
-        return _constant_rows(graph, features, base, output)
     is_leaf = np.concatenate(nodes["leaf"])
     modes = np.where(is_leaf, b"LEAF", mode.encode()).tolist()
     attributes = [
@@ -410,18 +410,23 @@ def add_ensemble(
         _ints("target_ids", leaves["target"]),
         _floats("target_weights", leaves["weight"]),
     ]
-    if base.any():
+    reached = np.isin(np.arange(len(base)), [target for tree in walked for target in tree.targets])
+    in_node = bool(reached[base != 0].all())
+    if in_node and base.any():
         attributes.append(_floats("base_values", [base]))
-    return graph.add(
+    total = graph.add(
         "TreeEnsembleRegressor",
         features,
-        output=output,
+        output=output if in_node else None,
         domain="ai.onnx.ml",
         attributes=attributes,
         n_targets=len(base),
         aggregate_function="SUM",
         post_transform="NONE",
     )
+    if in_node:
+        return total
+    return graph.add("Add", total, graph.constant(base, "float32"), output=output)
 
 
 def _constant_rows(

@@ -135,7 +135,7 @@ def to_onnx(
         else _add_trees(graph, features, source)
     )
     _add_outputs(graph, margin, source)
-    notes = [f"{source.objective}, {source.booster}: read from the booster's own JSON"]
+    notes = []
     if source.n_rounds_used < source.n_rounds:
         notes.append(
             f"early stopping: the first {source.n_rounds_used} of {source.n_rounds} rounds answer"

@@ -240,8 +240,9 @@ def _base_margin(text: str, objective: str, n_outputs: int) -> NDArray[np.float3
     """
     score = np.atleast_1d(np.asarray(json.loads(text), dtype=np.float32))
     if objective in LOGISTIC:
-        with np.errstate(divide="ignore"):
-            score = -np.log(np.float32(1) / score - np.float32(1))
+        # XGBoost 3.2 keeps the score this far from 0 and 1, where training labels were all the same.
+        score = np.clip(score, np.float32(1e-6), np.float32(1) - np.float32(1e-6))
+        score = -np.log(np.float32(1) / score - np.float32(1))
     elif objective in EXPONENTIAL:
         with np.errstate(divide="ignore"):
             score = np.log(score)
