@@ -56,7 +56,7 @@ def tumors() -> Trained:
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import train_test_split
     from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    from sklearn.preprocessing import OneHotEncoder
 
     frame, labels = load_breast_cancer(return_X_y=True, as_frame=True)
     frame.columns = [name.replace(" ", "_") for name in frame.columns]
@@ -67,7 +67,7 @@ def tumors() -> Trained:
     numbers = [name for name in frame.columns if name not in words]
     columns = ColumnTransformer(
         [
-            ("numbers", StandardScaler(), numbers),
+            ("numbers", "passthrough", numbers),
             ("words", OneHotEncoder(handle_unknown="ignore"), words),
         ]
     )
