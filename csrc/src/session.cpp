@@ -138,6 +138,7 @@ size_t element_size(ElementType type) noexcept {
     case ElementType::kFloat8E4M3FNUZ:
     case ElementType::kFloat8E5M2:
     case ElementType::kFloat8E5M2FNUZ:
+    case ElementType::kFloat8E8M0:
       return 1;
     case ElementType::kUint16:
     case ElementType::kInt16:

@@ -72,9 +72,7 @@ cdef enum:
     KIND_SPARSE = 5
     KIND_OPTIONAL = 6
     ELEMENT_STRING = 8
-    ELEMENT_UINT4 = 21
-    ELEMENT_INT4 = 22
-    N_ELEMENTS = 24
+    N_ELEMENTS = 27
     MAX_KEY = 128       # ints in the hot way's key: inputs of a model with more axes go the general way
 
 cdef int64_t KEEP_GIL_NS = 60_000
@@ -84,7 +82,7 @@ _NAMES = (
     None, "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string", "bool",
     "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
     "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "uint4", "int4",
-    "float4_e2m1fn",
+    "float4_e2m1fn", "uint2", "int2", "float8_e8m0fnu",
 )
 _EXTENDED = frozenset(_NAMES[16:])      # dtypes that ml_dtypes adds to numpy
 _OPTIMIZATION = {"off": 0, "basic": 1, "extended": 2, "all": 99}
@@ -104,13 +102,29 @@ for _name in ("longlong", "ulonglong", "intc", "uintc", "long", "ulong"):
 cdef dict _dtypes = {}
 
 
+cdef object _element_name(int element):
+    """The name in a TensorSpec; None for an element that is not defined."""
+    if not 0 <= element < N_ELEMENTS:
+        raise SessionError(f"ONNX element type {element} is not known to infersdk")
+    return _NAMES[element]
+
+
+cdef int _packed_bits(int element) noexcept nogil:
+    """Bits of an element that shares its byte with others, as ONNX Runtime lays it out; else 0."""
+    if 21 <= element <= 23:     # uint4, int4, float4_e2m1fn
+        return 4
+    if 24 <= element <= 25:     # uint2, int2
+        return 2
+    return 0
+
+
 cdef object _dtype_of(int element):
     """numpy's dtype of an element type; bfloat16 and smaller come from ml_dtypes."""
     dtype = _dtypes.get(element)
     if dtype is None:
-        if not 0 < element < N_ELEMENTS:
-            raise SessionError(f"ONNX element type {element} is not known to infersdk")
-        name = _NAMES[element]
+        name = _element_name(element)
+        if name is None:
+            raise SessionError("a tensor of an undefined element type has no numpy form")
         if name == "string":
             dtype = np.dtype(object)
         elif name in _EXTENDED:
@@ -173,11 +187,11 @@ cdef object _spec(const ValueInfo& info):
                 info.dims[i] if info.dims[i] >= 0 else (_text(info.symbols[i]) or None)
                 for i in range(info.dims.size())
             ])
-        return TensorSpec(name, _NAMES[element] or "undefined", shape)
+        return TensorSpec(name, _element_name(element) or "undefined", shape)
     if kind == KIND_SEQUENCE:
         return SequenceSpec(name, _spec(info.children[0]))
     if kind == KIND_MAP:
-        return MapSpec(name, _NAMES[element], _spec(info.children[0]))
+        return MapSpec(name, _element_name(element), _spec(info.children[0]))
     if kind == KIND_OPTIONAL:
         return OptionalSpec(name, _spec(info.children[0]))
     raise SessionError(f"value `{name}` is of an ONNX kind ({kind}) that infersdk cannot pass")
@@ -788,8 +802,8 @@ cdef class Session:
                 self.library.api().ReleaseValue(value)
                 raise
             return value
-        if element == ELEMENT_INT4 or element == ELEMENT_UINT4:
-            array = _pack_nibbles(array)
+        if _packed_bits(element):
+            array = _pack(array, _packed_bits(element))
         keep.append(array)
         size_bytes = cnp.PyArray_NBYTES(array)
         status = self.library.check(self.library.api().CreateTensorWithDataAsOrtValue(
@@ -914,8 +928,8 @@ cdef class Session:
         if <int>element == ELEMENT_STRING:
             return self._strings_to_python(value, dims, n)
         self._check(self.library.check(self.library.api().GetTensorMutableData(value, &data)))
-        if <int>element == ELEMENT_INT4 or <int>element == ELEMENT_UINT4:
-            return _unpack_nibbles(<const uint8_t*>data, dims, n, <int>element)
+        if _packed_bits(<int>element):
+            return _unpack(<const uint8_t*>data, dims, n, <int>element)
         if element_size(element) == 0:
             raise SessionError(
                 f"Model `{self.name}` gave a tensor of ONNX element type {<int>element}, which has "
@@ -1017,26 +1031,28 @@ cdef str _describe(value):
     return f"{type(value).__name__} {_short(value)}"
 
 
-cdef cnp.ndarray _pack_nibbles(cnp.ndarray array):
-    """Two 4-bit values to a byte, the first in the low half, as ONNX lays them out."""
-    flat = array.reshape(-1).astype(np.int8).view(np.uint8) & 0x0F
-    if flat.size % 2:
-        flat = np.append(flat, np.uint8(0))
-    return np.ascontiguousarray(flat[0::2] | (flat[1::2] << 4))
+cdef cnp.ndarray _pack(cnp.ndarray array, int bits):
+    """Several values to a byte, the first in its lowest bits, as ONNX lays them out."""
+    cdef int per_byte = 8 // bits
+    # ml_dtypes keeps each value in the lowest bits of a byte of its own.
+    flat = array.reshape(-1).view(np.uint8) & <uint8_t>((1 << bits) - 1)
+    flat = np.append(flat, np.zeros(-flat.size % per_byte, np.uint8)).reshape(-1, per_byte)
+    shifts = np.arange(per_byte, dtype=np.uint8) * np.uint8(bits)
+    return np.bitwise_or.reduce(flat << shifts, axis=1)
 
 
-cdef object _unpack_nibbles(const uint8_t* data, const vector[int64_t]& dims, size_t n, int element):
+cdef object _unpack(const uint8_t* data, const vector[int64_t]& dims, size_t n, int element):
     cdef size_t i
+    cdef int bits = _packed_bits(element)
+    cdef int per_byte = 8 // bits
+    cdef int mask = (1 << bits) - 1
     cdef cnp.npy_intp length = <cnp.npy_intp>n
-    cdef cnp.ndarray flat = cnp.PyArray_EMPTY(1, &length, cnp.NPY_INT8, 0)
-    cdef int8_t* out = <int8_t*>cnp.PyArray_DATA(flat)
-    cdef int nibble
+    cdef cnp.ndarray flat = cnp.PyArray_EMPTY(1, &length, cnp.NPY_UINT8, 0)
+    cdef uint8_t* out = <uint8_t*>cnp.PyArray_DATA(flat)
     for i in range(n):
-        nibble = (data[i // 2] >> (4 * (i % 2))) & 0x0F
-        if element == ELEMENT_INT4 and nibble > 7:
-            nibble -= 16
-        out[i] = <int8_t>nibble
-    return flat.astype(_dtype_of(element)).reshape([dims[i] for i in range(dims.size())])
+        out[i] = <uint8_t>((data[i // per_byte] >> (bits * <int>(i % per_byte))) & mask)
+    shape = [dims[i] for i in range(dims.size())]
+    return flat.view(_dtype_of(element)).reshape(shape)
 
 
 _empty_makers = {}

@@ -56,6 +56,9 @@ enum class ElementType : int {
   kUint4 = 21,
   kInt4 = 22,
   kFloat4E2M1 = 23,
+  kUint2 = 24,
+  kInt2 = 25,
+  kFloat8E8M0 = 26,
 };
 
 enum class ValueKind : int {
