@@ -72,8 +72,8 @@ def unmasked(values: NDArray[Any]) -> NDArray[Any]:
     """Return a plain ndarray; the masked values of a masked array become None."""
     if isinstance(values, np.ma.MaskedArray):
         if np.ma.is_masked(values):
-            masked: Any = values.astype(object)
-            filled: NDArray[Any] = masked.filled(None)
-            return filled
+            objects = values.data.astype(object)
+            objects[np.ma.getmaskarray(values)] = None
+            return objects
         values = values.data
     return np.asarray(values)

@@ -147,9 +147,9 @@ class TableBinder:
     # ---- arrays
 
     def _bind_array(self, given: NDArray[Any]) -> Bound:
+        if given.dtype.names:
+            return self._bind_structured(given)
         array = unmasked(given)
-        if array.dtype.names:
-            return self._bind_structured(array)
         n = len(self._names)
         if array.ndim not in (1, 2) or array.shape[-1] != n:
             self._refuse_shape(array)
@@ -187,8 +187,8 @@ class TableBinder:
         arrays = self._native.allocate(len(array))
         for index, position in enumerate(positions):
             if position is not None:
-                name = array.dtype.names[position]  # type: ignore[index]
-                self._fill(index, plain_values(array[name]), array[name].dtype, arrays)
+                column = unmasked(array[array.dtype.names[position]])  # type: ignore[index]
+                self._fill(index, plain_values(column), column.dtype, arrays)
         return Bound(arrays, len(array))
 
     # ---- pandas

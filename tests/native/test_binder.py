@@ -16,12 +16,12 @@ from infersdk._native.binder import Bound, RowBinder, TensorBinder, narrowed, ta
 from infersdk.types import Field, TensorSpec
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What the tests' `refuse` raises, with its arguments."""
 
 
 def refuse(reason, value, field, row):
-    raise Refused(reason, value, field, row)
+    raise RefusedError(reason, value, field, row)
 
 
 def binder(*fields, **dtypes):
@@ -203,12 +203,12 @@ class TestValues:
     )
     def test_refused_numbers(self, dtype, value, reason):
         shared = binder(Field("y", "float", "numbers"), Field("x", dtype, "numbers", 1))
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             shared.bind({"y": 0.0, "x": value})
         assert caught.value.args[0] == reason
         assert caught.value.args[1] is value
         assert caught.value.args[2:] == (1, None)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             shared.bind([{"y": 0.0, "x": 0}, {"y": 0.0, "x": value}])
         assert caught.value.args[2:] == (1, 1)
 
@@ -222,7 +222,7 @@ class TestValues:
         shared = binder(Field("x", "float", "numbers", missing="nan"))
         assert shared.bind({"x": float("inf")}).arrays[0].tolist() == [[float("inf")]]
         assert shared.bind(np.array([[np.inf]])).arrays[0].tolist() == [[float("inf")]]
-        with pytest.raises(Refused, match="overflow"):
+        with pytest.raises(RefusedError, match="overflow"):
             shared.bind(np.array([[1e39]]))
 
     @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ class TestValues:
         ],
     )
     def test_what_other_matrices_cannot_hold(self, store, value, reason):
-        with pytest.raises(Refused, match=reason):
+        with pytest.raises(RefusedError, match=reason):
             binder(Field("x", "int", "numbers"), numbers=store).bind({"x": value})
 
 
@@ -288,7 +288,7 @@ class TestText:
         ],
     )
     def test_refused_text(self, value, reason):
-        with pytest.raises(Refused, match=reason):
+        with pytest.raises(RefusedError, match=reason):
             binder(self.text).bind({"t": value})
 
     def test_missing_text(self):
@@ -309,7 +309,7 @@ class TestText:
         shared = binder(self.text, Field("x", "float", "numbers"))
         before = sys.getrefcount(value)
         for _ in range(3):
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedError):
                 shared.bind([{"t": value, "x": 1.0}, {"t": value, "x": None}])
         gc.collect()
         assert sys.getrefcount(value) == before
@@ -319,7 +319,7 @@ class TestCategories:
     def test_unknown_is_refused(self):
         shared = binder(Field("t", "string", "strings", categories=("a", "b"), unknown="refuse"))
         assert shared.bind({"t": "b"}).arrays[0].tolist() == [["b"]]
-        with pytest.raises(Refused, match="unknown"):
+        with pytest.raises(RefusedError, match="unknown"):
             shared.bind({"t": "c"})
 
     def test_unknown_is_allowed(self):
@@ -341,7 +341,7 @@ class TestCategories:
     def test_numbers_as_categories(self, value):
         field = Field("x", "int", "numbers", categories=(10, 20), encoding="code", unknown="refuse")
         assert binder(field).bind({"x": value}).arrays[0].tolist() == [[1.0]]
-        with pytest.raises(Refused, match="unknown"):
+        with pytest.raises(RefusedError, match="unknown"):
             binder(field).bind({"x": 30})
 
     def test_number_category_passed_as_value(self):
@@ -360,14 +360,14 @@ class TestNames:
     )
     def test_missing_and_unknown_names(self, row):
         shared = binder(NUMBER, Field("y", "float", "numbers", 1))
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             shared.bind([{"x": 1.0, "y": 1.0}, row])
         assert caught.value.args == ("names", row, None, 1)
 
     @pytest.mark.parametrize("row", [[], [1.0], [1.0, 2.0, 3.0], (1.0,)])
     def test_length(self, row):
         shared = binder(NUMBER, Field("y", "float", "numbers", 1))
-        with pytest.raises(Refused, match="length"):
+        with pytest.raises(RefusedError, match="length"):
             shared.bind([[1.0, 2.0], row])
 
     def test_a_refuse_that_returns_is_an_error(self):
@@ -430,11 +430,11 @@ class TestArrays:
         given[700, 2] = value
         reason = "missing" if np.isnan(value) else "infinite"
         for layout in (given, np.asfortranarray(given)):
-            with pytest.raises(Refused) as caught:
+            with pytest.raises(RefusedError) as caught:
                 binder(*self.fields).bind(layout)
             assert caught.value.args[0] == reason
             assert caught.value.args[2:] == (2, 700)
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             binder(*self.fields).bind(given[700])
         assert caught.value.args[2:] == (2, None)
 
@@ -442,7 +442,7 @@ class TestArrays:
         fields = (NUMBER, Field("y", "float", "numbers", 1, missing="nan"))
         good = np.array([[1, np.nan], [2, 3]], np.float32)
         assert binder(*fields).bind(good).arrays[0] is good
-        with pytest.raises(Refused, match="missing"):
+        with pytest.raises(RefusedError, match="missing"):
             binder(*fields).bind(good[:, ::-1].copy())
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
@@ -453,10 +453,10 @@ class TestArrays:
             [5, 1],
             [-3, 0],
         ]
-        with pytest.raises(Refused, match="mistyped"):
+        with pytest.raises(RefusedError, match="mistyped"):
             shared.bind(np.array([[5, 2]], dtype))
         if dtype != np.int64:
-            with pytest.raises(Refused, match="fraction"):
+            with pytest.raises(RefusedError, match="fraction"):
                 shared.bind(np.array([[5.5, 1]], dtype))
 
     def test_int64_is_compared_without_rounding(self):
@@ -464,7 +464,7 @@ class TestArrays:
         for value in (2**24, -(2**63), 2**62):
             assert shared.bind(np.array([[value]])).arrays[0].tolist() == [[float(value)]]
         for value in (2**24 + 1, 2**53 + 1, 2**63 - 1):
-            with pytest.raises(Refused, match="inexact"):
+            with pytest.raises(RefusedError, match="inexact"):
                 shared.bind(np.array([[value]]))
 
     def test_int64_matrix(self):
@@ -472,7 +472,7 @@ class TestArrays:
         shared = binder(*fields, numbers="int64")
         given = np.array([[2**63 - 1, 1]])
         assert shared.bind(given).arrays[0] is given
-        with pytest.raises(Refused, match="mistyped"):
+        with pytest.raises(RefusedError, match="mistyped"):
             shared.bind(np.array([[1, 5]]))
 
     def test_a_large_array(self):
@@ -483,7 +483,7 @@ class TestArrays:
         single = given.astype(np.float32)
         assert shared.bind(single).arrays[0] is single
         single[199_999, 3] = np.nan
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             shared.bind(single)
         assert caught.value.args[2:] == (3, 199_999)
 
@@ -528,7 +528,7 @@ class TestFill:
         arrays = shared.allocate(2)
         shared.fill(0, np.array([np.nan, np.nan]), arrays)
         assert arrays[0].tolist() == [[""], [""]]
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RefusedError) as caught:
             shared.fill(0, np.array([np.nan, 1.0]), arrays)
         assert caught.value.args == ("mistyped", 1.0, 0, 1)
 
@@ -569,7 +569,7 @@ def test_a_row_may_change_while_it_is_read():
 
     row.update(x=Meddler(), y=Meddler())
     shared = binder(NUMBER, Field("y", "float", "numbers", 1))
-    with pytest.raises(Refused, match="names"):
+    with pytest.raises(RefusedError, match="names"):
         shared.bind(row)
 
     rows = [{"x": None}]
@@ -607,7 +607,7 @@ def test_one_binder_serves_many_threads():
         start.wait()
         for turn in range(300):
             if turn % 10 == 0:
-                with pytest.raises(Refused):
+                with pytest.raises(RefusedError):
                     shared.bind(row | {"t": "c"})
             numbers, strings = shared.bind(row).arrays
             if numbers.tolist() != expected or strings.tolist() != [["ab"[seed % 2]]]:
