@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from infersdk.artifact import Artifact, Provenance
+from infersdk.artifact import Artifact, Provenance, signature_from_graph
 from infersdk.convert import parity, registry
 from infersdk.convert.registry import Converter
 from infersdk.errors import (
@@ -26,7 +26,7 @@ from infersdk.errors import (
     ParityError,
     SessionError,
 )
-from infersdk.types import ParityReport, Plan, Signature
+from infersdk.types import ParityReport, Plan, Signature, TensorSpec, ValueSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -160,6 +160,7 @@ def convert_model(
         )
 
     try:
+        signature = _with_fixed_axes(signature, graph)
         report = parity.check(build(signature, plan, None), model, converter, example)
     except (ArtifactError, SessionError) as exc:
         # The exporter wrote what ONNX Runtime or the signature cannot take.
@@ -194,6 +195,31 @@ def convert_model(
     artifact = build(signature, plan, report)
     logger.info("%s: %s", label, plan.reason)
     return Conversion(plan, signature, artifact, report, model, converter, name)
+
+
+def _with_fixed_axes(signature: Signature, graph: ModelProto) -> Signature:
+    """Take over the sizes of axes that the exporter had to fix although the source model does not."""
+    written = signature_from_graph(graph)
+    if len(written.inputs) != len(signature.inputs) or len(written.outputs) != len(
+        signature.outputs
+    ):
+        return signature  # The Artifact says in which names the two differ.
+    return replace(
+        signature,
+        inputs=tuple(map(_narrowed, signature.inputs, written.inputs)),
+        outputs=tuple(map(_narrowed, signature.outputs, written.outputs)),
+    )
+
+
+def _narrowed(spec: ValueSpec, written: ValueSpec) -> ValueSpec:
+    if not isinstance(spec, TensorSpec) or not isinstance(written, TensorSpec):
+        return spec
+    if spec.shape is None or written.shape is None or len(spec.shape) != len(written.shape):
+        return spec
+    dims = zip(spec.shape, written.shape, strict=True)
+    return replace(
+        spec, shape=tuple(theirs if isinstance(theirs, int) else ours for ours, theirs in dims)
+    )
 
 
 def _take_onnx(

@@ -13,7 +13,7 @@ not is a flip.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,16 +59,33 @@ class Leaf:
 class Comparison:
     """What was found over any number of comparisons.
 
-    ``flips`` is None until something discrete was compared. ``rows`` are the rows that disagree, as
-    (part, row), where the part tells comparisons apart.
+    ``rows`` are the rows that disagree, as (part, row), where the part tells lots of rows apart;
+    ``flipped`` are those of them with a discrete answer that differs. ``eased`` counts numbers that agree
+    only because the scale of the answers is above 1. ``problems`` are sentences, the first one first.
     """
 
     max_abs_error: float = 0.0
     max_rel_error: float = 0.0
-    flips: int | None = None
+    eased: int = 0
+    is_discrete: bool = False
     rows: set[tuple[str, int]] = field(default_factory=set)
-    flipped_rows: set[tuple[str, int]] = field(default_factory=set)
+    flipped: set[tuple[str, int]] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def flips(self) -> int | None:
+        """Rows with another discrete answer; None when nothing discrete was compared."""
+        return len(self.flipped) if self.is_discrete else None
+
+    def report(
+        self, part: str, rows: Iterable[int], problem: str, *, flipped: bool = False
+    ) -> None:
+        """Add rows that disagree."""
+        places = {(part, int(row)) for row in rows}
+        self.rows |= places
+        if flipped:
+            self.flipped |= places
+        self.problems.append(problem)
 
 
 def leaves(answer: Any, where: str = "") -> list[Leaf]:
@@ -124,61 +141,55 @@ def compare(
     n_rows: int,
     part: str,
     first_row: int = 0,
+    remark: str = "",
 ) -> bool:
     """Compare two answers to the same ``n_rows`` rows and add what differs to ``found``.
 
-    ``part`` and ``first_row`` say which rows they are, counted from the part's beginning.
+    ``part`` and ``first_row`` say which rows they are, counted from the part's beginning; ``remark`` is
+    added to the sentences about them.
 
     Returns
     -------
     bool
         Whether they agree.
     """
+    every = range(first_row, first_row + n_rows)
     if [leaf.where for leaf in ours] != [leaf.where for leaf in theirs]:
-        _report(
-            found,
-            part,
-            range(first_row, first_row + n_rows),
-            f"expected an answer made of {_places(theirs)}, got {_places(ours)}",
-        )
+        problem = f"expected an answer made of {_places(theirs)}, got {_places(ours)}"
+        found.report(part, every, problem + remark)
         return False
     agree = True
-    every = range(first_row, first_row + n_rows)
     for mine, other, factor in zip(ours, theirs, scale, strict=True):
         at = f" at {other.where}" if other.where else ""
         if mine.is_sparse != other.is_sparse or mine.value.shape != other.value.shape:
             problem = f"expected {_kind(other)}, got {_kind(mine)}{at}"
-            _report(found, part, every, problem)
+            found.report(part, every, problem + remark)
         elif _dtype(mine) != _dtype(other):
             problem = f"expected dtype {other.dtype}, got {mine.dtype}{at}"
-            _report(found, part, every, problem)
+            found.report(part, every, problem + remark)
         else:
-            wrong = _wrong_elements(found, mine, other, rtol, atol * factor)
+            wrong = _wrong_elements(found, mine, other, rtol, atol, factor)
             if not len(wrong[0]):
                 continue
             whole = other.value.shape[:1] != (n_rows,)
-            rows = every if whole else first_row + np.unique(wrong[0])
             first = tuple(int(axis[0]) for axis in wrong)
-            _report(
-                found,
+            place = f"{part} rows" if whole else f"{part} row {first_row + first[0]}"
+            found.report(
                 part,
-                rows,
-                f"{_element(mine, first)} instead of {_element(other, first)}{at} "
-                f"in {part} row{'s' if whole else f' {first_row + first[0]}'}",
+                every if whole else first_row + np.unique(wrong[0]),
+                f"{_element(mine, first)} instead of {_element(other, first)}{at} in {place}{remark}",
+                flipped=other.is_discrete,
             )
-            if other.is_discrete:
-                found.flips = (found.flips or 0) + len(rows)
-                found.flipped_rows.update((part, int(row)) for row in rows)
         agree = False
     return agree
 
 
 def _wrong_elements(
-    found: Comparison, mine: Leaf, other: Leaf, rtol: float, atol: Any
+    found: Comparison, mine: Leaf, other: Leaf, rtol: float, atol: float, scale: Any
 ) -> tuple[NDArray[np.int64], ...]:
     """Indices of the elements that disagree, one array for each axis, rows in order."""
     if other.is_discrete:
-        found.flips = found.flips or 0
+        found.is_discrete = True
         if other.is_sparse:
             return _in_order((mine.value != other.value).nonzero())
         return np.nonzero(np.atleast_1d(mine.value != other.value))
@@ -186,13 +197,18 @@ def _wrong_elements(
         # Only places where one of the two stores something can differ.
         at = (abs(mine.value) + abs(other.value)).nonzero()
         left, right = (np.asarray(item.value[at]).ravel() for item in (mine, other))
-        bad = _differs(found, left, right, rtol, atol)
+        bad = _differs(found, left, right, rtol, atol, scale)
         return _in_order((at[0][bad], at[1][bad]))
-    return np.nonzero(np.atleast_1d(_differs(found, mine.value, other.value, rtol, atol)))
+    return np.nonzero(np.atleast_1d(_differs(found, mine.value, other.value, rtol, atol, scale)))
 
 
 def _differs(
-    found: Comparison, ours: NDArray[Any], theirs: NDArray[Any], rtol: float, atol: Any
+    found: Comparison,
+    ours: NDArray[Any],
+    theirs: NDArray[Any],
+    rtol: float,
+    atol: float,
+    scale: Any,
 ) -> NDArray[np.bool_]:
     wide = np.complex128 if theirs.dtype.kind == "c" else np.float64
     left, right = ours.astype(wide), theirs.astype(wide)
@@ -201,9 +217,10 @@ def _differs(
         same = (left == right) | (np.isnan(left) & np.isnan(right))
         error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
         size = np.abs(right)
-        bad: NDArray[np.bool_] = ~(error <= atol + rtol * size) | (
-            ~same & ~(np.isfinite(left) & np.isfinite(right))
-        )
+        # Of infinities only equal ones agree, however wide the tolerance.
+        finite = np.isfinite(left) & np.isfinite(right)
+        bad: NDArray[np.bool_] = ~same & ~(finite & (error <= atol * scale + rtol * size))
+        found.eased += int(np.count_nonzero(~bad & (error > atol + rtol * size)))
         relative = np.where(same | (size == 0), 0.0, error / size)
     if error.size:
         found.max_abs_error = max(found.max_abs_error, float(error.max()))
@@ -223,11 +240,6 @@ def _finite_median(values: NDArray[np.float64]) -> NDArray[np.float64] | float:
     if known.any() and len(values):
         result[known] = np.nanmedian(values[:, known], axis=0)
     return result
-
-
-def _report(found: Comparison, part: str, rows: Any, problem: str) -> None:
-    found.rows.update((part, int(row)) for row in rows)
-    found.problems.append(problem)
 
 
 def _element(leaf: Leaf, index: tuple[int, ...]) -> str:

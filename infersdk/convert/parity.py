@@ -52,7 +52,6 @@ HALF_TOLERANCE = (1e-2, 1e-2)
 _CHUNK_ROWS = 512
 _CHUNK_BYTES = 16 * 2**20
 _ALONE_ROWS = 16
-_SOURCE_ALONE_ROWS = 4
 _BISECTIONS = 64
 
 
@@ -216,10 +215,13 @@ class _Converted:
     def _session(self, head: str) -> Session:
         session = self._sessions.get(head)
         if session is None:
+            model = self._artifact.session_model(head)
             session = self._sessions[head] = Session(
-                self._artifact.session_model(head),
+                model,
                 name=self._name,
-                external_folder=self._artifact.external_folder,
+                external_folder=self._artifact.external_folder
+                if isinstance(model, bytes)
+                else None,
             )
         return session
 
@@ -229,7 +231,8 @@ class _Source:
 
     def __init__(self, model: Any, converter: Converter, methods: Sequence[Method]) -> None:
         self._model = model
-        self._converter = converter
+        # A converter may answer for the proof otherwise than in service: on the CPU, in float32.
+        self._answer = getattr(converter, "reference", converter.call)
         self._methods = methods
         self.failures: dict[str, str] = {}
         """Why a method other than the first could not be asked."""
@@ -245,7 +248,7 @@ class _Source:
             if method.name in self.failures:
                 continue
             try:
-                answers[method.name] = leaves(self._converter.call(self._model, method.name, rows))
+                answers[method.name] = leaves(self._answer(self._model, method.name, rows))
             except Exception as exc:  # user's and frameworks' code: any exception is possible
                 if position == 0 or not strict:
                     raise
@@ -281,14 +284,24 @@ class _Judge:
             # The user's own rows say how large the answers are; made-up rows only where there are none.
             scale_of = [chunk for part, chunk in chunks if part == chunks[0][0]]
             self._scales[name] = scales([chunk.theirs[name] for chunk in scale_of])
-            widest = max((float(np.max(scale)) for scale in self._scales[name]), default=1.0)
-            if widest > 1.0:
-                self._notes.append(
-                    f"{name}: answers are about {widest:.3g} in size, so atol is up to "
-                    f"{self._atol * widest:.3g}"
-                )
             for part, chunk in chunks:
-                self._compare(found, name, chunk.ours[name], chunk.theirs[name], chunk, part)
+                compare(
+                    found,
+                    chunk.ours[name],
+                    chunk.theirs[name],
+                    rtol=self._rtol,
+                    atol=self._atol,
+                    scale=self._scales[name],
+                    n_rows=chunk.n_rows,
+                    part=part,
+                    first_row=chunk.first,
+                )
+            if found.eased:
+                widest = max(float(np.max(scale)) for scale in self._scales[name])
+                self._notes.append(
+                    f"{name}: {found.eased} numbers agree only because atol grows with the size of the "
+                    f"answers, here to {self._atol * widest:.3g}"
+                )
 
     def compare_alone(self, converted: _Converted, source: _Source, signature: Signature) -> None:
         """Send some rows alone: each must be answered as in its batch."""
@@ -297,35 +310,42 @@ class _Judge:
             return
         chunk = lot.chunks[0]
         picked = np.unique(np.linspace(0, chunk.n_rows - 1, _ALONE_ROWS).astype(np.int64))
-        asked = 0
+        open_names = {name for name in self._scales if not self._found[name].problems}
         for index in picked.tolist():
             alone = row_access.take(chunk.rows, np.array([index], dtype=np.int64))
+            row = chunk.first + index
             try:
                 ours = converted.ask(_as_one_row(signature, alone))
             except InputError as exc:
                 for found in self._found.values():
-                    found.problems.append(
-                        f"{lot.part} row {index} is refused when it comes alone: {exc}"
-                    )
+                    found.report(lot.part, [row], f"{lot.part} row {row} is refused alone: {exc}")
                 return
-            expected = None
-            for name in self._scales:
-                rows = [leaf.row(index, chunk.n_rows) for leaf in chunk.theirs[name]]
-                in_batch = [leaf for leaf in rows if leaf is not None]
-                if len(in_batch) != len(rows) or self._agrees(name, ours[name], in_batch):
+            theirs: dict[str, list[Leaf]] | None = None
+            for name in sorted(open_names):
+                in_batch = _row_of(chunk.ours[name], index, chunk.n_rows)
+                if in_batch is None or self._agrees(name, ours[name], in_batch):
                     continue
                 # Perhaps the source itself answers a row alone otherwise than among others.
-                if expected is None and asked < _SOURCE_ALONE_ROWS:
-                    asked += 1
-                    expected = source.ask(alone)
-                if expected is not None and self._agrees(name, ours[name], expected.get(name, [])):
+                theirs = source.ask(alone) if theirs is None else theirs
+                if self._agrees(name, ours[name], theirs.get(name, [])):
+                    open_names.discard(name)
                     self._notes.append(
                         f"{name}: the source model's answer to a row depends on the other rows of its "
                         "batch; do not batch rows of different requests"
                     )
                     continue
-                one = _Chunk(chunk.first + index, 1, alone, {}, {})
-                self._compare(self._found[name], name, ours[name], in_batch, one, "lone")
+                compare(
+                    self._found[name],
+                    ours[name],
+                    in_batch,
+                    rtol=self._rtol,
+                    atol=self._atol,
+                    scale=self._scales[name],
+                    n_rows=1,
+                    part=lot.part,
+                    first_row=row,
+                    remark=" when it comes alone",
+                )
 
     def explain(self, source: _Source) -> None:
         """Say what is known about why methods failed."""
@@ -362,30 +382,17 @@ class _Judge:
             message=message,
         )
 
-    def _compare(
-        self,
-        found: Comparison,
-        name: str,
-        ours: list[Leaf],
-        theirs: list[Leaf],
-        chunk: _Chunk,
-        part: str,
-    ) -> bool:
+    def _agrees(self, name: str, ours: list[Leaf], theirs: list[Leaf], n_rows: int = 1) -> bool:
         return compare(
-            found,
+            Comparison(),
             ours,
             theirs,
             rtol=self._rtol,
             atol=self._atol,
             scale=self._scales[name],
-            n_rows=chunk.n_rows,
-            part=part,
-            first_row=chunk.first,
+            n_rows=n_rows,
+            part="",
         )
-
-    def _agrees(self, name: str, ours: list[Leaf], theirs: list[Leaf], n_rows: int = 1) -> bool:
-        whole = _Chunk(0, n_rows, None, {}, {})
-        return self._compare(Comparison(), name, ours, theirs, whole, "")
 
     def _tied_flips(self, found: Comparison) -> int:
         """Flipped rows in which the source's two best scores are as good as equal."""
@@ -395,7 +402,7 @@ class _Judge:
                 margins = _margins(chunk)
                 if margins is None:
                     continue
-                rows = [row - chunk.first for part, row in found.flipped_rows if part == lot.part]
+                rows = [row - chunk.first for part, row in found.flipped if part == lot.part]
                 tied += sum(
                     bool(margins[row] <= self._atol) for row in rows if 0 <= row < chunk.n_rows
                 )
@@ -529,6 +536,12 @@ def _as_one_row(signature: Signature, rows: Any) -> Any:
     if signature.container == "dataframe" and hasattr(rows, "to_dict"):
         return rows.to_dict("records")[0]
     return rows
+
+
+def _row_of(answer: list[Leaf], index: int, n_rows: int) -> list[Leaf] | None:
+    """One row of an answer; None where a part of it is not row by row."""
+    rows = [leaf.row(index, n_rows) for leaf in answer]
+    return None if None in rows else [leaf for leaf in rows if leaf is not None]
 
 
 def _margins(chunk: _Chunk) -> NDArray[np.float64] | None:

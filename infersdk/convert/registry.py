@@ -153,8 +153,11 @@ def naming_the_extra(converter: Converter) -> Iterator[None]:
         ) from exc
 
 
-def _converters() -> list[Converter]:
-    return [*_registered, *(_built_in(name) for name in _BUILT_IN)]
+def _converters() -> Iterator[Converter]:
+    """Registered converters, then the built-in ones; a module is imported when its turn comes."""
+    yield from tuple(_registered)
+    for name in _BUILT_IN:
+        yield _built_in(name)
 
 
 def _built_in(name: str) -> Converter:

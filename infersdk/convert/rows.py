@@ -40,7 +40,8 @@ def can_split(rows: Any, signature: Signature) -> bool:
     """Whether a part of the rows is an input of the model too.
 
     Rows of a table and texts always are. Tensors are when all have the same number of rows and the
-    graph leaves that axis open.
+    graph leaves that axis open, unless a name other than "N" says that it counts something else than
+    independent rows.
     """
     if signature.container != "tensors":
         return True
@@ -65,7 +66,7 @@ def bytes_per_row(rows: Any) -> int:
 
 
 def _is_open(shape: tuple[Dim, ...] | None) -> bool:
-    return shape is not None and len(shape) > 0 and not isinstance(shape[0], int)
+    return shape is not None and len(shape) > 0 and shape[0] in (None, "N")
 
 
 def _parts(rows: Any) -> list[Any]:
