@@ -237,6 +237,13 @@ class _Process:
         return reply
 
 
+def _environment() -> dict[str, str]:
+    """One thread each, and compiled bytecode kept: an installed app imports from its cache too."""
+    environment = {**os.environ, **ONE_THREAD}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
+
+
 @contextmanager
 def _rival(task: Task, name: str) -> Iterator[_Process]:
     process = subprocess.Popen(
@@ -250,7 +257,7 @@ def _rival(task: Task, name: str) -> Iterator[_Process]:
             name,
         ],
         cwd=ROOT,
-        env={**os.environ, **ONE_THREAD},
+        env=_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
