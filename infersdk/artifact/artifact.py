@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from infersdk.artifact import metadata
@@ -69,7 +69,7 @@ class _Stored:
     path: str | None
     folder: str | None
     marks: tuple[tuple[str, _Mark], ...]
-    sealed: bool
+    sealed: bool  # the bytes are known to be as infersdk wrote them, and can be copied as they are
     model_bytes: int
     external_bytes: int
 
@@ -103,6 +103,9 @@ class Artifact:
     ArtifactError
         The signature does not fit the graph, or the model cannot be written as one ONNX model.
     """
+
+    _digest: str | None
+    _path: str | None
 
     def __init__(
         self,
@@ -239,8 +242,17 @@ class Artifact:
     def digest(self) -> str:
         """sha256 of the model file without its seal (of the whole file, for other tools' files).
 
-        64 hex digits. It covers external data too, through their own sha256 in the metadata.
+        64 hex digits, as the seal says. It covers external data too, through their own sha256 in the
+        metadata.
         """
+        if self._digest is None:
+            stored = self._stored
+            self._check_unchanged(stored)
+            if stored.data is not None:
+                self._digest = hashlib.sha256(stored.data).hexdigest()
+            else:
+                assert stored.path is not None
+                self._digest = sha256_of_file(stored.path)
         return self._digest
 
     @property
@@ -367,7 +379,7 @@ class Artifact:
                 os.unlink(os.path.join(os.path.dirname(absolute), name))
         if self._path == absolute:
             # Saved over the file it was opened from: that is where its weights are now.
-            self._adopt_state(Artifact.open(absolute, verify=False))
+            self._move_to(absolute)
         return absolute
 
     # -- inside ----------------------------------------------------------------------------------
@@ -444,13 +456,16 @@ class Artifact:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._pruned: dict[frozenset[str], bytes] = {}
-        self._path: str | None = None
+        self._digest = None
+        self._path = None
         self._temporary = False
 
-    def _adopt_state(self, other: Artifact) -> None:
+    def _move_to(self, path: str) -> None:
+        """Take the file just written as the place where this artifact's bytes are."""
+        written = Artifact.open(path, verify=False)
         with self._lock:
-            self._stored = other._stored
-            self._digest = other._digest
+            self._stored = replace(written._stored, sealed=True)
+            self._digest = written._digest
             self._pruned.clear()
 
     def _spill(self, proto: ModelProto, folder: str | None) -> None:
@@ -459,9 +474,8 @@ class Artifact:
         weakref.finalize(self, _remove_folder, temporary, os.getpid())
         path = os.path.join(temporary, "model.onnx")
         self._temporary = True
-        self._write_external(proto, folder, path)
-        opened = Artifact.open(path, verify=False)
-        self._stored, self._digest = opened._stored, opened._digest
+        self._write_external(proto, folder, path, durable=False)
+        self._move_to(path)
 
     def _own_documents(self, external: ExternalFile | None = None) -> dict[str, Mapping[str, Any]]:
         documents: dict[str, Mapping[str, Any]] = {
@@ -477,7 +491,9 @@ class Artifact:
             documents["external"] = {"files": [external.to_json()]}
         return documents | self._documents
 
-    def _write_external(self, proto: ModelProto, folder: str | None, path: str) -> set[str]:
+    def _write_external(
+        self, proto: ModelProto, folder: str | None, path: str, *, durable: bool = True
+    ) -> set[str]:
         """Write the model, and its large weights to a file whose name is returned."""
         target, name = os.path.split(path)
         stem = name.removesuffix(".onnx")
@@ -493,8 +509,8 @@ class Artifact:
             data, _ = _seal(metadata.header(self._own_documents(external)), _body(slim))
             with temporary_file(target, name) as model_file:
                 model_file.file.write(data)
-                data_file.commit(location)
-                model_file.commit(name)
+                data_file.commit(location, durable=durable)
+                model_file.commit(name, durable=durable)
         return {location}
 
     def _write_embedded(self, proto: ModelProto, path: str) -> None:
@@ -554,7 +570,7 @@ class Artifact:
     def __repr__(self) -> str:
         methods = ", ".join(method.name for method in self._signature.methods)
         name = self._name or self.path or "unnamed"
-        return f"<Artifact {name}: {methods}; {self.size_bytes} bytes, sha256 {self._digest[:12]}>"
+        return f"<Artifact {name}: {methods}; {self.size_bytes} bytes, {self._plan.kind}>"
 
 
 def _seal(head: bytes, body: bytes) -> tuple[bytes, str]:
@@ -571,18 +587,19 @@ def _seal(head: bytes, body: bytes) -> tuple[bytes, str]:
     return data, text
 
 
-def _read_seal(data: bytes, verify: bool, where: str) -> tuple[bool, bool, str]:
-    """Whether a file looks like ours, whether its seal is whole, and its digest."""
-    view = memoryview(data)
+def _read_seal(data: bytes, verify: bool, where: str) -> tuple[bool, bool, str | None]:
+    """Whether a file looks like ours, whether its seal was found whole, and the seal's digest."""
     prefix = metadata.PREFIX.encode()
     seal = data[-metadata.TRAILER_BYTES :]
     # Both ends are asked, so that damage to one does not make it look like another tool's file.
-    ours = prefix in data[:64] or prefix in seal
-    digest = hashlib.sha256(view[: -metadata.TRAILER_BYTES] if ours else view).hexdigest()
-    sealed = seal == metadata.trailer(digest)
-    if ours and verify and not sealed:
+    if prefix not in data[:64] and prefix not in seal:
+        return False, False, None
+    if not verify:
+        return True, False, metadata.digest_of_trailer(seal)
+    digest = hashlib.sha256(memoryview(data)[: -metadata.TRAILER_BYTES]).hexdigest()
+    if seal != metadata.trailer(digest):
         raise _changed(where)
-    return ours, sealed, digest
+    return True, True, digest
 
 
 def _changed(where: str) -> ArtifactError:

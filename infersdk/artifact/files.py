@@ -27,18 +27,19 @@ class TemporaryFile:
         self.file: BinaryIO = os.fdopen(handle, "wb")
         self._folder = folder
 
-    def commit(self, name: str) -> str:
-        """Give the finished file its name, replacing what is there, and return its path.
+    def commit(self, name: str, *, durable: bool = True) -> None:
+        """Give the finished file its name, replacing what is there.
 
-        The content reaches the disk before the name does, so that a crash leaves no empty file.
+        Durable, the content reaches the disk before the name does, so that a crash of the machine
+        leaves no empty file.
         """
         self.file.flush()
-        os.fsync(self.file.fileno())
+        if durable:
+            os.fsync(self.file.fileno())
         self.file.close()
-        path = os.path.join(self._folder, name)
-        os.replace(self.path, path)
-        _sync_folder(self._folder)
-        return path
+        os.replace(self.path, os.path.join(self._folder, name))
+        if durable:
+            _sync_folder(self._folder)
 
     def discard(self) -> None:
         """Remove the file unless it was committed."""

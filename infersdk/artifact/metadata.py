@@ -62,6 +62,7 @@ __all__ = [
     "Provenance",
     "check_types",
     "decode",
+    "digest_of_trailer",
     "encode",
     "header",
     "leading_entries",
@@ -152,6 +153,12 @@ def trailer(digest: str) -> bytes:
     model = onnx.ModelProto()
     model.metadata_props.add(key=DIGEST_KEY, value="sha256:" + digest)
     return model.SerializeToString()
+
+
+def digest_of_trailer(data: bytes) -> str | None:
+    """Read the digest out of a seal; None when it is none."""
+    digest = data[-64:].decode("ascii", "replace")
+    return digest if data == trailer(digest) else None
 
 
 # Tag and length of the entry, then tag, length and text of its key and its value.
