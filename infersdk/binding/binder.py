@@ -41,12 +41,7 @@ class Binder:
         elif signature.container == "tensors":
             binder = TensorsBinder(signature.inputs, model=model)
         else:
-            binder = TableBinder(
-                signature.fields,
-                signature.inputs,
-                model=model,
-                by_position=signature.container == "array",
-            )
+            binder = TableBinder(signature.fields, signature.inputs, model=model)
         self._fast = binder.fast
         self._general = binder.bind
 

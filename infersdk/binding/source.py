@@ -1,7 +1,7 @@
 """Rows in the source model's own container, for models that run in their own framework.
 
 The rows are bound by the same rules as for a graph, then put into a DataFrame, an array, a list of str
-or a tuple of tensors. Whole numbers go through int64 and others through float64, so nothing is rounded.
+or a dict of tensors. Whole numbers go through int64 and others through float64, so nothing is rounded.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class SourceBinder:
 
         Returns
         -------
-        pandas.DataFrame, numpy.ndarray, list of str, or tuple
+        pandas.DataFrame, numpy.ndarray, list of str, or dict
             A DataFrame has the trained columns in the trained order, with the trained dtypes where the
-            values fit them. An array is float64 of shape (n_rows, n_fields). Tensors are torch's where
-            the rows were, else arrays.
+            values fit them. An array is float64 of shape (n_rows, n_fields). A dict has a tensor for
+            each input by its name: torch's where the rows were, else arrays.
 
         Raises
         ------
@@ -91,9 +91,10 @@ class SourceBinder:
             return bound.arrays[0].ravel().tolist()
         if self._tensors is not None:
             bound = self._tensors.fast(rows) or self._tensors.bind(rows)
-            if bound.torch:
-                return tuple(array_to_tensor(array) for array in bound.arrays)
-            return tuple(bound.arrays)
+            # By name: a position says nothing where the model has arguments that were left out.
+            names = (spec.name for spec in self.signature.inputs)
+            values = map(array_to_tensor, bound.arrays) if bound.torch else bound.arrays
+            return dict(zip(names, values, strict=True))
         return self._as_given(rows)
 
     def _as_given(self, rows: Any) -> Any:
@@ -159,9 +160,7 @@ class _SourceTable:
             for item in fields
         )
         # NaN is what pandas holds in place of missing text, and what encoders were fitted on.
-        self._binder = TableBinder(
-            fields, inputs, model=model, by_position=self._as_array, blank=float("nan")
-        )
+        self._binder = TableBinder(fields, inputs, model=model, blank=float("nan"))
 
     def _target(self, item: Field) -> str:
         if item.dtype == "string":
@@ -211,6 +210,10 @@ def _restore(pandas: Any, item: Field, column: NDArray[Any]) -> Any:
     """Give a column the dtype that it had in training, or the nearest one that holds its values."""
     if item.source_dtype == "category":
         return _categorical(pandas, item, column)
+    if item.dtype == "string":
+        return (
+            column if item.source_dtype is None else pandas.Series(column, dtype=item.source_dtype)
+        )
     missing = column.dtype.kind == "f" and bool(np.isnan(column).any())
     if not missing and item.dtype in ("int", "bool"):
         column = column.astype(np.int64 if item.dtype == "int" else np.bool_, copy=False)

@@ -1,8 +1,8 @@
 """Rows with named fields: dicts, lists, DataFrames and arrays, bound to packed matrices.
 
 By name: dicts, DataFrames, Series and structured arrays; the order is free, unknown names are refused.
-By position: lists, tuples and arrays, which hold one value for every field, also for those that the
-model never reads. A flat sequence or a 1-D array is one row; where the model has a single field, more
+By position: lists, tuples, arrays, and DataFrames without names (0, 1, 2, ...), which hold one value for
+every field, also for those that the model never reads. A flat sequence or a 1-D array is one row; where the model has a single field, more
 than one value in it is refused rather than guessed at.
 """
 
@@ -37,8 +37,6 @@ class TableBinder:
         The packed matrices that the fields fill.
     model : str
         Name in messages.
-    by_position : bool
-        Whether a DataFrame without column names (0, 1, 2, ...) is taken by position.
     blank : object
         What missing text becomes.
 
@@ -54,7 +52,6 @@ class TableBinder:
         inputs: Sequence[ValueSpec],
         *,
         model: str,
-        by_position: bool = False,
         blank: object = "",
     ) -> None:
         tensors = [spec for spec in inputs if isinstance(spec, TensorSpec)]
@@ -64,7 +61,10 @@ class TableBinder:
         self._native = RowBinder(fields, tensors, self._refusals, blank=blank)
         self._names = [field.name for field in fields]
         self._read = [field.input is not None for field in fields]
-        self._by_position = by_position
+        # Columns 0, 1, 2, ... are no names, unless a field has such a name.
+        numbers = list(range(len(self._names)))
+        named_so = not {str(number) for number in numbers}.isdisjoint(self._names)
+        self._unnamed: list[int] | None = None if named_so else numbers
         self.fast = self._native.bind
         """The compiled path: a Bound, or None for anything but dicts, lists and plain arrays."""
 
@@ -221,12 +221,9 @@ class TableBinder:
         names = self._names
         if columns == names:
             return list(range(len(names)))
-        if self._by_position and columns == list(range(len(names))):
+        if columns == self._unnamed:
             return list(range(len(names)))
-        given = {
-            name if isinstance(name, str) else str(name): position
-            for position, name in enumerate(columns)
-        }
+        given = {str(name): position for position, name in enumerate(columns)}
         if len(given) != len(columns):
             self._refuse_repeated(columns, what)
         positions = [given.get(name) for name in names]
@@ -242,9 +239,9 @@ class TableBinder:
         if len(self._names) == 1 and series.name == self._names[0]:
             return self._bind_frame(series.to_frame())
         index = series.index.tolist()
-        if self._by_position and index == list(range(len(self._names))):
+        if index == self._unnamed:
             return self._native.bind_row(tuple(series.tolist()))
-        row = dict(zip(index, series.astype(object).tolist(), strict=True))
+        row = _series_row(series)
         if len(row) != len(index):
             self._refuse_repeated(index, "a Series")
         return self._bind_one(row)
@@ -267,13 +264,18 @@ def _row(item: Any) -> dict[Any, Any] | tuple[Any, ...] | None:
     if isinstance(item, np.void) and item.dtype.names:
         return {name: item[name] for name in item.dtype.names}
     if is_series(item):
-        return dict(zip(item.index.tolist(), item.astype(object).tolist(), strict=True))
+        return _series_row(item)
     if is_tensor(item) and item.ndim == 1:
         return tuple(item.tolist())
     if isinstance(item, np.ndarray) and item.ndim == 1:
         # tolist() turns dates of nanoseconds into integers.
         return tuple(item if item.dtype.kind in "mM" else unmasked(item).tolist())
     return None
+
+
+def _series_row(series: Any) -> dict[str, Any]:
+    names = (str(name) for name in series.index.tolist())
+    return dict(zip(names, series.astype(object).tolist(), strict=True))
 
 
 def _dtype_hint(dtype: np.dtype[Any]) -> str | None:

@@ -152,6 +152,8 @@ RECORDS = np.array([("gold", 41, True, 0.25, 5e4, "Oslo")] * 2, RECORD)
         pytest.param(
             pd.DataFrame([{**ROW, "note": pd.Timestamp(0)}]), 1, id="DataFrame with unread"
         ),
+        pytest.param(pd.DataFrame([BY_POSITION] * 2), 2, id="DataFrame without names"),
+        pytest.param(pd.Series(BY_POSITION), 1, id="Series without names"),
         pytest.param(pd.Series(ROW), 1, id="Series"),
         pytest.param(pd.DataFrame([ROW, ROW]).iloc[1], 1, id="row of a DataFrame"),
         pytest.param([pd.Series(ROW), pd.Series(ROW)], 2, id="list of Series"),
@@ -413,7 +415,6 @@ BAD = {
         None,
         None,
     ),
-    "columns without names": (pd.DataFrame([BY_POSITION]), "`age`", "age", None),
     "columns of two levels": (
         pd.DataFrame([list(ROW.values())], columns=pd.MultiIndex.from_product([["a"], ROW])),
         "`age`",
@@ -634,17 +635,19 @@ def test_small_and_large_frames_take_different_ways_to_the_same(monkeypatch):
 
 def test_integer_column_names():
     """Frameworks that take any column name make a str of it in the signature."""
-    named = Binder(
-        Signature(
-            (TensorSpec("n", "float32", ("N", 2)),),
-            (),
-            (),
-            (Field("10", "float", "n", 0), Field("20", "float", "n", 1)),
-            "dataframe",
-        ),
-        model="numbered",
-    )
-    assert named.bind(pd.DataFrame({20: [2.0], 10: [1.0]})).arrays[0].tolist() == [[1.0, 2.0]]
+
+    def numbered(*names):
+        fields = tuple(Field(name, "float", "n", i) for i, name in enumerate(names))
+        inputs = (TensorSpec("n", "float32", ("N", len(names))),)
+        return Binder(Signature(inputs, (), (), fields, "dataframe"), model="numbered")
+
+    for frame in (pd.DataFrame({20: [2.0], 10: [1.0]}), pd.DataFrame({"10": [1.0], "20": [2.0]})):
+        assert numbered("10", "20").bind(frame).arrays[0].tolist() == [[1.0, 2.0]]
+        assert numbered("10", "20").bind(frame.iloc[0]).arrays[0].tolist() == [[1.0, 2.0]]
+        assert numbered("10", "20").bind([frame.iloc[0]]).arrays[0].tolist() == [[1.0, 2.0]]
+    # A column that is a field's name is never taken by position.
+    assert numbered("1", "0").bind(pd.DataFrame([[5.0, 6.0]])).arrays[0].tolist() == [[6.0, 5.0]]
+    assert numbered("1", "0").bind(pd.Series([5.0, 6.0])).arrays[0].tolist() == [[6.0, 5.0]]
 
 
 @pytest.mark.parametrize(
