@@ -49,7 +49,6 @@ from infersdk.convert.torch_study import (
     ROWS,
     answers_repeat,
     resized,
-    sizes_of,
     study,
     varied,
 )
@@ -77,6 +76,11 @@ _LARGEST_BYTES = 1_900_000_000
 """Most weights that go into one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
 
 _SYNTHESIZED_ROWS = 4
+
+_CHECKED_ROWS = 8
+_EDGE_INPUT_BYTES = 16 * 2**20
+_EDGE_WEIGHT_BYTES = 2**31
+"""Edge rows times the bytes of a row, and times the bytes of the weights that a row passes through."""
 
 
 def can_convert(model: Any) -> bool:
@@ -160,7 +164,7 @@ def _to_onnx(
     from infersdk.convert.torch_export import export
 
     rows = _example(model, example)
-    subject = prepare(model, rows)
+    subject = prepare(model, rows, for_export=True)
     if not signature.outputs:
         raise UnsupportedModelError(
             f"No ONNX graph can give the answer of {type(model).__name__}: {study(subject).refusal}"
@@ -187,7 +191,8 @@ def call(model: Any, method: str, rows: Any) -> Any:
     Returns
     -------
     torch.Tensor, tuple, list or dict
-        What ``forward()`` returns, on the CPU; a dataclass becomes a dict.
+        What ``forward()`` returns, on the CPU; a dataclass becomes a dict. Where the rows hold no
+        torch tensor, arrays take the tensors' places (bfloat16, which numpy lacks, as float32).
     """
     import torch
 
@@ -202,7 +207,7 @@ def call(model: Any, method: str, rows: Any) -> Any:
     if weights is not None and weights.device.type != "cpu":
         tensors = tuple(tensor.to(weights.device) for tensor in tensors)
     with torch.inference_mode():
-        return _on_cpu(layout.call(view, tensors))
+        return _in_kind(rows, _on_cpu(layout.call(view, tensors)))
 
 
 def reference(model: Any, method: str, rows: Any) -> Any:
@@ -214,7 +219,7 @@ def reference(model: Any, method: str, rows: Any) -> Any:
     _refuse_other_methods(method)
     with quiet():
         subject = prepare(model, rows)
-        return _on_cpu(subject.run(subject.tensors))
+        return _in_kind(rows, _on_cpu(subject.run(subject.tensors)))
 
 
 def edge_rows(
@@ -225,15 +230,17 @@ def edge_rows(
     n_rows: int,
     rng: np.random.Generator,
 ) -> Any:
-    """Make rows that provoke differences: noisy, negated, zero, enlarged; other lengths than the example.
+    """Make rows that provoke differences: noisy, negated, zero, enlarged.
 
-    Integers and masks keep to values that the example has at the same position.
+    Integers and masks keep to values that the example has at the same position. Lengths are the
+    example's: :func:`to_onnx` has proven the others already.
 
     Returns
     -------
     torch.Tensor, tuple, dict or None
-        The example's container with ``n_rows`` rows, or as many as the example where the graph's number
-        of rows is fixed; None without an example.
+        The example's container with ``n_rows`` rows; fewer where rows or weights are large, so that
+        answering them stays cheap; as many as the example where the number of rows is fixed; None
+        without an example.
     """
     with quiet():
         return _edge_rows(model, signature, example, n_rows, rng)
@@ -252,25 +259,33 @@ def _edge_rows(
     rows = [
         index for index, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)
     ]
-    longer = {
-        name: size + 1
-        for name, size in sizes_of(specs, subject.tensors).items()
-        if name not in (BATCH, ROWS)
-    }
-    made = varied(
-        subject.tensors, rows, n_rows if rows else None, rng, factors=(1.0, -1.0, 0.0, 0.1, 3.0)
-    )
+    if rows:
+        count = _affordable(model, subject, rows, n_rows)
+    else:
+        count = None
+    made = varied(subject.tensors, rows, count, rng, factors=(1.0, -1.0, 0.0, 0.1, 3.0))
     plain = tuple(
-        resized(tensor, 0, n_rows) if index in rows else tensor
+        resized(tensor, 0, count) if count is not None and index in rows else tensor
         for index, tensor in enumerate(subject.tensors)
     )
-    for tensors in (_fitted(made, specs, longer), _fitted(plain, specs, longer), plain):
+    for tensors in (made, plain):
+        few = [
+            tensor[:_CHECKED_ROWS] if index in rows else tensor
+            for index, tensor in enumerate(tensors)
+        ]
         try:
-            subject.run(tensors)
-        except Exception:  # values or a length that forward() does not take
+            subject.run(few)
+        except Exception:  # values that forward() does not take
             continue
         return subject.layout.to_rows(tensors)
     return None
+
+
+def _affordable(model: Any, subject: Subject, rows: list[int], n_rows: int) -> int:
+    row_bytes = sum(subject.tensors[index][:1].nbytes for index in rows)
+    by_input = _EDGE_INPUT_BYTES // max(row_bytes, 1)
+    by_weights = _EDGE_WEIGHT_BYTES // max(weight_bytes(unwrap(model)), 1)
+    return max(min(n_rows, _CHECKED_ROWS), min(n_rows, by_input, by_weights))
 
 
 def _example(model: Any, example: Any) -> Any:
@@ -344,16 +359,6 @@ def _widening_note(model: Any, subject: Subject, rows: Any) -> str:
     )
 
 
-def _fitted(tensors: Any, specs: list[TensorSpec], sizes: dict[str, int]) -> tuple[Any, ...]:
-    fitted = []
-    for spec, tensor in zip(specs, tensors, strict=True):
-        for axis, dim in enumerate(spec.shape or ()):
-            if isinstance(dim, str) and dim in sizes:
-                tensor = resized(tensor, axis, sizes[dim])
-        fitted.append(tensor)
-    return tuple(fitted)
-
-
 def _on_cpu(answer: Any) -> Any:
     """Bring an answer's tensors to the CPU and make a dataclass a dict; leave all else as it is."""
     import torch
@@ -370,6 +375,20 @@ def _on_cpu(answer: Any) -> Any:
     ):
         return answer
     return pytree.tree_map_only(torch.Tensor, lambda item: item.cpu(), answer)
+
+
+def _in_kind(rows: Any, answer: Any) -> Any:
+    """Return arrays for arrays."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    def array(tensor: torch.Tensor) -> np.ndarray:
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+    given = pytree.tree_leaves(rows)
+    if any(isinstance(item, torch.Tensor) for item in given):
+        return answer
+    return pytree.tree_map_only(torch.Tensor, array, answer)
 
 
 def _refuse_other_methods(method: str) -> None:

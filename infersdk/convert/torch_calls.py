@@ -195,8 +195,11 @@ def is_bfloat16(model: Any) -> bool:
     return _float_dtype(model) == "bfloat16"
 
 
-def prepare(model: Any, rows: Any) -> Subject:
+def prepare(model: Any, rows: Any, *, for_export: bool = False) -> Subject:
     """Copy the model for study: eval mode, CPU, bfloat16 weights widened to float32 where that runs.
+
+    A module that cannot be copied is studied itself if it is in eval mode; but not exported, because
+    torch.export exchanges a module's parameters while it traces.
 
     Raises
     ------
@@ -206,7 +209,13 @@ def prepare(model: Any, rows: Any) -> Subject:
     model = unwrap(model)
     layout, tensors = to_tensors(model, rows)
     if is_exported_program(model):
-        return Subject(model.module(), layout, tensors)
+        return Subject(_exported_copy(model), layout, tensors)
+    try:
+        module = private_copy(model)
+    except ConversionError:
+        if for_export or any(part.training for part in model.modules()):
+            raise
+        return Subject(model, layout, tensors)
     if is_bfloat16(model):
         widened = tuple(_widen(tensor) for tensor in tensors)
         subject = Subject(private_copy(model, widen=True), layout, widened, widened=True)
@@ -216,7 +225,7 @@ def prepare(model: Any, rows: Any) -> Subject:
             pass
         else:
             return subject
-    return Subject(private_copy(model), layout, tensors)
+    return Subject(module, layout, tensors)
 
 
 def private_copy(model: Any, *, widen: bool = False) -> Any:
@@ -570,9 +579,20 @@ def _copy(model: Any, replace: Callable[[Any, bool], Any]) -> Any:
     except Exception as exc:
         raise ConversionError(
             f"{type(model).__name__} cannot be copied ({type(exc).__name__}: {exc}), and a model is "
-            "never converted in place. Keep locks, files and generators out of the module, or give "
-            "them a __deepcopy__"
+            "never converted in place. Keep locks, files and generators out of the module, or call "
+            "eval() to serve it natively"
         ) from exc
+
+
+def _exported_copy(program: Any) -> Any:
+    """Make an ExportedProgram callable, with buffers of its own; it cannot be put into eval mode."""
+    module = program.module()
+    clones: dict[int, Any] = {}
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = clones.setdefault(id(buffer), buffer.clone())
+    return module
 
 
 def _script_copy(model: Any) -> Any:

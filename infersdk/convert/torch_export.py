@@ -52,6 +52,9 @@ def export(
 ) -> tuple[onnx.ModelProto, list[str]]:
     """Export, keeping as many of the signature's named axes dynamic as are proven right.
 
+    The axis of rows is given up only with the export itself: a graph for one number of rows would refuse
+    what the model answers. A length may be fixed at the example's.
+
     Returns
     -------
     model : onnx.ModelProto
@@ -87,7 +90,7 @@ def export(
         for name in sorted(named - rows):
             if kept | {name} != named and (found := attempt(kept | {name})):
                 best, kept = found, kept | {name}
-    if best is None and named:
+    if best is None and named and not rows:
         best, kept = attempt(frozenset()), frozenset()
     if best is None:
         raise ConversionError(failures[0])
