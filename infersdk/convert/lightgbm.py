@@ -30,6 +30,7 @@ from infersdk.convert.lightgbm_dump import MISSING_ZERO, Dump, read
 from infersdk.convert.lightgbm_graph import KNOWN, add_outputs, add_scores
 from infersdk.convert.tree_graph import EXACT, FEATURES, Graph, floor_float32
 from infersdk.convert.tree_rows import (
+    FLOAT32_MAX,
     ColumnEdges,
     dtype_of_column,
     example_matrix,
@@ -322,11 +323,12 @@ def _needs_float64(
 ) -> bool:
     """Whether rounding a column's values to float32 may lead rows to other leaves.
 
-    It may where an example row shows it, and where the thresholds lie within a few thousand float32
-    numbers of each other (unix timestamps, coordinates), unless the values are whole numbers that
-    float32 holds, or the example has none but float32 numbers.
+    It may where an example row shows it, for whole numbers beyond 2**24, and where the thresholds lie
+    within a few thousand float32 numbers of each other (timestamps with fractions, coordinates). It
+    does not where all numbers of the example are float32.
     """
     limits = source.thresholds(index)
+    limits = limits[np.abs(limits) <= FLOAT32_MAX]  # beyond is a split between numbers and NaN
     if (
         not 0 < len(limits) <= _MAX_RANKS
         or field.dtype not in ("float", "int")
@@ -336,16 +338,18 @@ def _needs_float64(
         or index in source.columns_missing(MISSING_ZERO)
     ):
         return False
+    whole = hold_whole_numbers(limits)
+    large = bool(np.abs(limits).max() >= _WHOLE_FLOAT32)
     if seen is not None:
         values = seen[np.isfinite(seen)]
         rounded = values.astype(np.float32).astype(np.float64)
         written = floor_float32(limits).astype(np.float64)
         if np.any(np.searchsorted(limits, values) != np.searchsorted(written, rounded)):
             return True
-        if len(values) and np.array_equal(values, rounded):
+        if field.dtype == "float" and len(values) and np.array_equal(values, rounded):
             return False
-    if hold_whole_numbers(limits) and np.abs(limits).max() < _WHOLE_FLOAT32:
-        return False
+    if whole or field.dtype == "int":
+        return large
     gaps = np.diff(limits) if len(limits) > 1 else np.array([source.spans[index] / _BINS])
     spacing = np.spacing(np.abs(limits[: len(gaps)]).astype(np.float32)).astype(np.float64)
     return bool(np.median(gaps / spacing) < _COARSE_GAP)

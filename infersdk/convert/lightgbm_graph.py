@@ -21,7 +21,9 @@ from infersdk.convert.tree_graph import (
     MembershipTables,
     Tree,
     add_ensemble,
+    add_logistic,
     add_ranks,
+    add_two_classes,
     floor_float32,
 )
 from infersdk.errors import UnsupportedModelError
@@ -294,10 +296,8 @@ def add_outputs(graph: Graph, raw: str, source: Dump, signature: Signature) -> N
     if source.n_outputs > 1:
         _add_link(graph, raw, source, "probabilities")
     elif source.objective in ("binary", "cross_entropy"):
-        # softmax(0, s z) is (1 - sigmoid(s z), sigmoid(s z)), and accurate for small probabilities,
-        # where ONNX Runtime's Sigmoid is cut off.
-        both = graph.add("Mul", raw, graph.constant([0.0, _sigmoid(source)], "float32"))
-        graph.add("Softmax", both, axis=1, output="probabilities")
+        add_two_classes(graph, raw, _slope(source))
+        return
     else:
         value = _add_link(graph, raw, source, None)
         rest = graph.add("Sub", graph.constant(1.0, "float32"), value)
@@ -305,7 +305,7 @@ def add_outputs(graph: Graph, raw: str, source: Dump, signature: Signature) -> N
     graph.add("ArgMax", "probabilities", axis=1, keepdims=0, output="label")
 
 
-def _sigmoid(source: Dump) -> float:
+def _slope(source: Dump) -> float:
     return float(source.options.get("sigmoid", 1.0))
 
 
@@ -317,10 +317,7 @@ def _add_link(graph: Graph, raw: str, source: Dump, output: str | None) -> str:
     if objective == "multiclass":
         return graph.add("Softmax", raw, axis=1, output=output)
     if objective in ("binary", "multiclassova", "cross_entropy"):
-        slope = _sigmoid(source)
-        if slope != 1.0:
-            raw = graph.add("Mul", raw, graph.constant(slope, "float32"))
-        return graph.add("Sigmoid", raw, output=output)
+        return add_logistic(graph, raw, _slope(source), output)
     if objective == "cross_entropy_lambda":
         return graph.add("Softplus", raw, output=output)
     if "sqrt" in source.options:  # trained on the signed square root of the label (reg_sqrt)

@@ -19,6 +19,7 @@ from infersdk.convert.tree_graph import floor_float32
 from infersdk.types import Field
 
 __all__ = [
+    "FLOAT32_MAX",
     "ColumnEdges",
     "dtype_of_column",
     "edge_rows",
@@ -28,7 +29,7 @@ __all__ = [
     "pandas_categories",
 ]
 
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class ColumnEdges:
 
     def values(self, *, whole: bool) -> NDArray[np.float64]:
         """Return the values to try; whole numbers only where ``whole``."""
-        limits = self.thresholds
+        limits = self.thresholds[np.abs(self.thresholds) <= FLOAT32_MAX]
         floors = np.floor(limits)
         parts: list[Any] = [self.specials]
         if self.n_categories:
@@ -78,19 +79,21 @@ class ColumnEdges:
                 limits - gap / 4,
                 limits + gap / 4,
             ]
-            if len(limits) and hold_whole_numbers(limits):
-                parts += [floors, np.ceil(limits)]
             if self.exact:
                 parts += [limits, np.nextafter(limits, np.inf), np.nextafter(limits, -np.inf)]
+                parts += [floors, np.ceil(limits)]
         every = np.unique(np.concatenate([np.asarray(part, dtype=np.float64) for part in parts]))
-        return every[np.isfinite(every) & (np.abs(every) <= _FLOAT32_MAX)]
+        return every[np.isfinite(every) & (np.abs(every) <= FLOAT32_MAX)]
 
 
 def hold_whole_numbers(thresholds: NDArray[np.float64]) -> bool:
     """Whether thresholds lie on or halfway between whole numbers, so that the column held such.
 
-    LightGBM writes the float64 number above the middle, and one next to zero for zero.
+    LightGBM writes the float64 number above the middle, and one next to zero for zero. Beyond 2**53
+    every float64 number is whole, which says nothing.
     """
+    if np.any(np.abs(thresholds) >= 2.0**53):
+        return False
     doubled = np.where(np.abs(thresholds) < 1e-30, 0.0, thresholds * 2)
     off = np.abs(doubled - np.round(doubled))
     return bool(np.all(off <= 2 * np.spacing(np.abs(doubled))))
@@ -154,7 +157,7 @@ def _draw(
     n_rows: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    limits = column.thresholds[np.abs(column.thresholds) <= _FLOAT32_MAX]
+    limits = column.thresholds[np.abs(column.thresholds) <= FLOAT32_MAX]
     if field.encoding == "code" or field.dtype == "bool" or column.n_categories:
         return rng.choice(values, n_rows)
     if len(limits) == 0:

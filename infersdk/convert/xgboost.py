@@ -27,6 +27,8 @@ from infersdk.convert.tree_graph import (
     MembershipTables,
     Tree,
     add_ensemble,
+    add_logistic,
+    add_two_classes,
 )
 from infersdk.convert.tree_rows import (
     ColumnEdges,
@@ -308,7 +310,9 @@ def _add_outputs(graph: Graph, margin: str, source: Dump) -> None:
             _add_link(graph, margin, source.objective, "prediction")
         return
     kind = _classifier_kind(source)
-    if kind == "multiclass":
+    if kind == "binary" and source.objective in LOGISTIC:
+        add_two_classes(graph, margin)
+    elif kind == "multiclass":
         _add_link(graph, margin, source.objective, "probabilities")
         graph.add("ArgMax", "probabilities", axis=1, keepdims=0, output="label")
     elif kind == "multilabel":
@@ -316,21 +320,15 @@ def _add_outputs(graph: Graph, margin: str, source: Dump) -> None:
         above = graph.add("Greater", values, graph.constant(0.5, "float32"))
         graph.add("Cast", above, to=7, output="label")
     else:
-        if source.objective in LOGISTIC:
-            # softmax(0, z) is (1 - sigmoid(z), sigmoid(z)), and accurate for small probabilities,
-            # where ONNX Runtime's Sigmoid is cut off.
-            both = graph.add("Mul", margin, graph.constant([0.0, 1.0], "float32"))
-            graph.add("Softmax", both, axis=1, output="probabilities")
-        else:
-            value = _add_link(graph, margin, source.objective, None)
-            rest = graph.add("Sub", graph.constant(1.0, "float32"), value)
-            graph.add("Concat", rest, value, axis=1, output="probabilities")
+        value = _add_link(graph, margin, source.objective, None)
+        rest = graph.add("Sub", graph.constant(1.0, "float32"), value)
+        graph.add("Concat", rest, value, axis=1, output="probabilities")
         graph.add("ArgMax", "probabilities", axis=1, keepdims=0, output="label")
 
 
 def _add_link(graph: Graph, margin: str, objective: str, output: str | None) -> str:
     if objective in LOGISTIC:
-        return graph.add("Sigmoid", margin, output=output)
+        return add_logistic(graph, margin, output=output)
     if objective in EXPONENTIAL:
         return graph.add("Exp", margin, output=output)
     if objective == "binary:hinge":

@@ -15,6 +15,7 @@ from infersdk.convert.tree_graph import (
     MembershipTables,
     Tree,
     add_ensemble,
+    add_logistic,
     add_ranks,
     floor_float32,
 )
@@ -162,6 +163,18 @@ def test_ranks_decide_float64_values_exactly(limits, others):
     np.testing.assert_array_equal(np.isnan(ranks), np.isnan(values[:, 0]))
     for index, limit in enumerate(limits):
         np.testing.assert_array_equal(ranks <= index, values[:, 0] <= limit)
+
+
+def test_logistic_keeps_the_digits_of_small_probabilities():
+    margin = np.linspace(-80, 80, 321, dtype=np.float32)[:, None]
+    graph = Graph()
+    out = add_logistic(graph, FEATURES, 0.5)
+    expected = 1 / (1 + np.exp(-0.5 * margin.astype(np.float64)))
+    np.testing.assert_allclose(run(graph, out, 1, features=margin), expected, rtol=1e-6)
+    far = np.array([[-200.0], [200.0], [-np.inf]], dtype=np.float32)
+    graph = Graph()
+    out = add_logistic(graph, FEATURES)
+    np.testing.assert_array_equal(run(graph, out, 1, features=far), [[0], [1], [0]])
 
 
 def test_an_opset_before_13_is_refused():
