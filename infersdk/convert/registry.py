@@ -42,7 +42,11 @@ _OWN_EXPORT = {
 
 
 class Converter(Protocol):
-    """What a converter offers; a module with these names is one."""
+    """What a converter offers; a module with these names is one.
+
+    It may have one name more, ``reference(model, method, rows)``: asked instead of ``call`` by the parity
+    check, where the proof needs another answer than service gives (on the CPU, or in float32).
+    """
 
     FRAMEWORK: str
     """The framework's name as its users write it, ``"scikit-learn"``; unique."""

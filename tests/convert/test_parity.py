@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from infersdk.artifact import Artifact
 from infersdk.convert import convert_model, parity, registry
+from infersdk.convert import rows as row_access
 from infersdk.convert.compare import Comparison, compare, leaves, scales
 from infersdk.errors import (
     ConversionError,
@@ -681,6 +682,124 @@ def test_the_scale_ignores_what_is_not_finite():
     assert scale == 100.0
     (scale,) = scales([leaves(np.array([np.nan, np.nan]))])
     assert scale == 1.0
+
+
+# -- rows ------------------------------------------------------------------------------------------------
+
+
+def frame(rows):
+    return pytest.importorskip("pandas").DataFrame(rows, columns=["a", "b"])
+
+
+ROWS = np.arange(10.0).reshape(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "values"),
+    [
+        (ROWS, lambda taken: taken),
+        (ROWS.tolist(), np.array),
+        ((ROWS, ROWS + 1), lambda taken: taken[1] - 1),
+        ({"x": ROWS, "y": ROWS}, lambda taken: taken["y"]),
+        (frame(ROWS), lambda taken: taken.to_numpy()),
+    ],
+    ids=["array", "list", "tuple", "dict", "frame"],
+)
+def test_rows_are_counted_and_taken_in_any_container(rows, values):
+    index = np.array([4, 0, 0])
+    assert row_access.count(rows) == 5
+    taken = row_access.take(rows, index)
+    assert type(taken) is type(rows)
+    np.testing.assert_array_equal(values(taken), ROWS[index])
+
+
+def tensors(*shapes):
+    inputs = tuple(TensorSpec(f"x{i}", "float32", shape) for i, shape in enumerate(shapes))
+    return Signature(inputs, (), ())
+
+
+@pytest.mark.parametrize(
+    ("rows", "signature", "expected"),
+    [
+        ((ROWS,), tensors(("N", 2)), True),
+        ((ROWS, ROWS), tensors(("N", 2), (None, 2)), True),
+        ({"x0": ROWS}, tensors(("N", 2)), True),
+        ((ROWS,), tensors((5, 2)), False),
+        ((ROWS,), tensors(None), False),
+        ((ROWS, ROWS[:1]), tensors(("N", 2), ("N", 2)), False),
+        ((ROWS, np.float32(1)), tensors(("N", 2), ()), False),
+        (["a", "b"], Signature((), (), (), container="text"), True),
+    ],
+)
+def test_tensors_are_split_only_along_an_open_axis_of_rows(rows, signature, expected):
+    assert row_access.can_split(rows, signature) is expected
+
+
+def test_a_model_of_fixed_shape_is_compared_as_a_whole():
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])],
+        "fixed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    signature = Signature(
+        (TensorSpec("x", "float32", (4, 2)),),
+        (TensorSpec("y", "float32", (4, 2)),),
+        (Method("__call__", ("y",)),),
+    )
+    artifact = Artifact(model, signature=signature, plan=Plan("onnx", "test"))
+    shapes = []
+
+    def call(model, method, rows):
+        shapes.append(rows.shape)
+        return -rows
+
+    report = parity.check(
+        artifact, None, make_converter(call=call), np.ones((4, 2), np.float32), max_example_rows=2
+    )
+    assert report.passed
+    assert set(shapes) == {(4, 2)}
+
+
+def test_a_frame_is_compared_in_batches_and_as_lone_dicts(monkeypatch):
+    """Through the real scikit-learn converter, with text, whole numbers and missing values."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("skl2onnx")
+    from sklearn.compose import make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    rng = np.random.default_rng(0)
+    rows = pandas.DataFrame(
+        {
+            "age": rng.integers(18, 90, 300),
+            "city": rng.choice(["Oslo", "Rome", "Bern"], 300),
+            "income": rng.normal(5, 2, 300),
+        }
+    )
+    rows.loc[::7, "income"] = np.nan
+    target = (rows["age"] > 50) | (rows["city"] == "Oslo")
+    columns = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["city"]), (SimpleImputer(), ["age", "income"])
+    )
+    model = make_pipeline(columns, LogisticRegression(max_iter=2000)).fit(rows, target)
+
+    asked = []
+    bind = parity.Binder.bind
+
+    def watch(binder, given):
+        asked.append(type(given).__name__)
+        return bind(binder, given)
+
+    monkeypatch.setattr(parity.Binder, "bind", watch)
+    conversion = convert_model(model, example=rows)
+    assert conversion.plan.kind == "onnx", conversion.plan
+    assert conversion.parity.passed
+    assert conversion.parity.n_example_rows == 300
+    assert {"DataFrame", "dict"} <= set(asked)
 
 
 # -- half precision ----------------------------------------------------------------------------------------
