@@ -16,6 +16,7 @@ long, or whose length is unknown, happen on a helper thread while the main threa
 Ctrl-C works.
 """
 
+import os
 import threading
 from collections.abc import Mapping
 
@@ -247,13 +248,15 @@ cdef class Session:
     cdef atomic[int] in_flight
     cdef atomic[int] closed
 
+    def __cinit__(self, *args, **kwargs):
+        self.closed.store(1)
+
     def __init__(self, model, *, str name="model", int threads=1,
                  str graph_optimization="all", release_gil=None, external_folder=None, coerce=None):
         cdef SessionConfig config
         cdef Status status
         cdef shared_ptr[CSession] session
         cdef Library* library
-        self.closed.store(1)
         from .library import open_library as find_and_open
         find_and_open()
         self.name = name
@@ -262,11 +265,11 @@ cdef class Session:
         if isinstance(model, bytes):
             config.set_bytes(PyBytes_AS_STRING(model), PyBytes_GET_SIZE(model))
         elif isinstance(model, str):
-            config.path = model.encode()
+            config.path = os.fsencode(model)
         else:
             raise TypeError(f"model must be bytes or str, got {type(model).__name__}")
         if external_folder is not None:
-            config.external_folder = external_folder.encode()
+            config.external_folder = os.fsencode(external_folder)
         config.threads = threads
         config.graph_optimization = _OPTIMIZATION[graph_optimization]
         library = Library.current()
@@ -417,6 +420,9 @@ cdef class Session:
                 result = self._run_hot(inputs)
                 if result is not None:
                     return result
+            if len(inputs) > len(self.input_names):
+                raise InputError.mismatch(expected=f"{len(self.input_names)} inputs",
+                                          given=f"{len(inputs)}", model=self.name)
             return self._run_general(dict(zip(self.input_names, inputs)), None)
         finally:
             self.in_flight.fetch_sub(1)
@@ -443,7 +449,8 @@ cdef class Session:
         budget_s : float
             No further run starts after this many seconds.
         max_runs : int
-            The most runs, the first (which warms caches and is not counted) included.
+            The most runs, the first (which warms caches and is not counted) included; one is always
+            made.
 
         Returns
         -------
@@ -462,11 +469,11 @@ cdef class Session:
         times = []
         for value in inputs:
             size_bytes += getattr(value, "nbytes", 0)
-        while len(times) < max_runs:
+        while True:
             before = now_ns()
             self._run_list(list(inputs))
             times.append((now_ns() - before) * 1e-9)
-            if (now_ns() - started) * 1e-9 >= budget_s:
+            if len(times) >= max_runs or (now_ns() - started) * 1e-9 >= budget_s:
                 break
         counted = sorted(times[1:] or times)
         median = counted[len(counted) // 2]
@@ -632,6 +639,8 @@ cdef class Session:
             for name, given in inputs.items():
                 position = self.input_position.get(name)
                 if position is not None:
+                    if given is None and isinstance(self.inputs[position], OptionalSpec):
+                        continue    # what is not fed is absent
                     if self.coerce is not None:
                         given = self.coerce(self.inputs[position], given)
                     value = self._to_value(session.inputs()[<size_t>position], given, name, keep,
@@ -699,8 +708,6 @@ cdef class Session:
         if kind == KIND_TENSOR:
             return self._to_tensor(info, given, name, keep, total_bytes)
         if kind == KIND_OPTIONAL:
-            if given is None:
-                return self._empty(info, name, keep)
             return self._to_value(info.children[0], given, name, keep, total_bytes)
         if kind == KIND_SEQUENCE:
             if not isinstance(given, (list, tuple)):
@@ -796,7 +803,7 @@ cdef class Session:
             if not status.ok():
                 self._raise(status)
             try:
-                index = self.input_position.get(name, 0)
+                index = self.input_position.get(name, len(self.input_names))
                 self._fill_strings(value, array, index)
             except BaseException:
                 self.library.api().ReleaseValue(value)
@@ -865,10 +872,8 @@ cdef class Session:
             model=self.name, field=name) from error
 
     cdef OrtValue* _empty(self, const ValueInfo& info, str name, list keep) except NULL:
-        """An empty sequence or an absent optional.
-
-        The C API cannot make either, so a one-node model does: SequenceEmpty or Optional."""
-        cdef Session maker = _empty_maker(_spec(info))
+        """An empty sequence, which the C API cannot make; a model of one node can."""
+        cdef Session maker = _empty_maker(_spec(info), name, self.name)
         cdef OrtValue* value = NULL
         cdef const char* output = b"value"
         cdef Status status
@@ -1058,32 +1063,23 @@ cdef object _unpack(const uint8_t* data, const vector[int64_t]& dims, size_t n, 
 _empty_makers = {}
 
 
-def _empty_maker(spec):
-    """The Session of a one-node model that gives an empty sequence or an absent optional."""
-    key = str(spec)
-    maker = _empty_makers.get(key)
+def _empty_maker(spec, name, model_name):
+    """The Session of a one-node model that gives an empty sequence of the spec's elements."""
+    if not isinstance(spec.element, TensorSpec):
+        raise InputError.mismatch(expected=f"a {spec} with something in it", given="an empty one",
+                                  model=model_name, field=name)
+    dtype = spec.element.dtype
+    maker = _empty_makers.get(dtype)
     if maker is None:
-        from onnx import TensorProto, TypeProto, helper
+        from onnx import TensorProto, helper
 
-        def proto(item):
-            if isinstance(item, TensorSpec):
-                element = helper.np_dtype_to_tensor_dtype(np.dtype(_dtype_of(_NAMES.index(item.dtype))))
-                if item.dtype == "string":
-                    element = TensorProto.STRING
-                return helper.make_tensor_type_proto(element, None)
-            if isinstance(item, SequenceSpec):
-                return helper.make_sequence_type_proto(proto(item.element))
-            if isinstance(item, OptionalSpec):
-                return helper.make_optional_type_proto(proto(item.element))
-            raise InputError(f"An empty value of kind {item} cannot be built")
-
-        kind = proto(spec)
-        if isinstance(spec, SequenceSpec):
-            element = kind.sequence_type.elem_type.tensor_type.elem_type
-            node = helper.make_node("SequenceEmpty", [], ["value"], dtype=element)
+        if dtype == "string":
+            element = TensorProto.STRING
         else:
-            node = helper.make_node("Optional", [], ["value"], type=kind.optional_type.elem_type)
+            element = helper.np_dtype_to_tensor_dtype(_dtype_of(_NAMES.index(dtype)))
+        kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(element, None))
+        node = helper.make_node("SequenceEmpty", [], ["value"], dtype=element)
         graph = helper.make_graph([node], "empty", [], [helper.make_value_info("value", kind)])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-        maker = _empty_makers.setdefault(key, Session(model.SerializeToString(), name="empty"))
+        maker = _empty_makers.setdefault(dtype, Session(model.SerializeToString(), name="empty"))
     return maker
