@@ -1,0 +1,198 @@
+"""Estimators that other converters write: sklearn-onnx's, and this package's for boosted trees.
+
+An estimator without a writer of its own is converted alone by sklearn-onnx, over one matrix, and its
+nodes are copied into the graph. float64 is asked for wherever sklearn-onnx and ONNX Runtime can do it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from infersdk.convert.sklearn_graph import ML_OPSET, Columns
+from infersdk.convert.sklearn_writer import Kind, Writer, unsupported
+from infersdk.errors import InferSDKError, MissingDependencyError, UnsupportedModelError
+
+__all__ = ["leaf", "other_framework"]
+
+# Classes whose nodes ONNX Runtime has for float32 only.
+_FLOAT32_ONLY = frozenset({"AdaBoostRegressor", "CategoricalNB", "KNNImputer", "NuSVC", "SVC"})
+
+# sklearn-onnx writes these, but what it writes answers differently (or only sometimes the same).
+_REFUSED = {
+    "GaussianProcessClassifier": "its approximation of the posterior is not written",
+    "RadiusNeighborsClassifier": "what sklearn-onnx writes does not run for every row",
+    "HashingVectorizer": "its hash function is not written",
+    "SplineTransformer": "its basis functions are not written",
+}
+
+_CONVERTERS = {"lightgbm": "lightgbm", "xgboost": "xgboost"}
+
+
+def leaf(kind: Kind) -> Callable[..., Any]:
+    """The function that writes one kind of answer of an estimator through sklearn-onnx."""
+    return partial(_leaf, kind)
+
+
+def _leaf(kind: Kind, writer: Writer, model: Any, columns: Columns) -> Any:
+    outputs, dtype = _converted(writer, model, columns)
+    builder = writer.builder
+    if kind == "transform" and not hasattr(model, "predict"):
+        name = outputs.get("variable") or next(iter(outputs.values()))
+        width = _width(model, columns)
+        return writer.new(builder.cast(name, dtype, "float64"), width)
+    if kind == "label" and "label" in outputs:
+        return builder.op("Reshape", outputs["label"], builder.constant([-1], np.int64))
+    if kind == "proba" and "probabilities" in outputs:
+        return builder.cast(outputs["probabilities"], dtype, "float64")
+    if kind == "predict" and len(outputs) == 1:
+        name = next(iter(outputs.values()))
+        width = int(getattr(model, "n_outputs_", 0) or _target_width(model))
+        name = builder.op("Reshape", name, builder.constant([-1, width], np.int64))
+        return builder.cast(name, dtype, "float64")
+    if kind == "predict" and "label" in outputs and not hasattr(model, "classes_"):
+        return builder.op("Reshape", outputs["label"], builder.constant([-1], np.int64))
+    raise unsupported(model, f"its {kind.replace('_', ' ')} is not written by sklearn-onnx")
+
+
+def _converted(writer: Writer, model: Any, columns: Columns) -> tuple[dict[str, str], str]:
+    name = type(model).__name__
+    if name in _REFUSED:
+        raise unsupported(model, _REFUSED[name])
+    dtype = "float32" if name in _FLOAT32_ONLY else "float64"
+    matrix = writer.numbers(columns, dtype)
+    key = ("converted", id(model), matrix)
+    cache = writer.leaves
+    if key not in cache:
+        proto = _convert(model, len(columns), dtype, writer.builder.opset)
+        cache[key] = writer.builder.splice(proto, {"X": matrix})
+    return cache[key], dtype
+
+
+def _convert(model: Any, width: int, dtype: str, opset: int) -> Any:
+    try:
+        from skl2onnx import convert_sklearn
+        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    except ImportError as exc:
+        raise MissingDependencyError.for_extra(
+            "skl2onnx", "sklearn", f"Converting scikit-learn's {type(model).__name__}"
+        ) from exc
+    _check_protobuf()
+    tensor = FloatTensorType if dtype == "float32" else DoubleTensorType
+    failure: Exception | None = None
+    # Options that a class does not have are refused, not ignored.
+    for options in ({"zipmap": False, "nocl": True}, {"nocl": True}, {"zipmap": False}, None):
+        if failure is not None and not isinstance(failure, NameError):
+            break
+        if hasattr(model, "classes_") and options is not None and "nocl" not in options:
+            # Without `nocl` the graph answers labels; only 0..K-1 are their own index.
+            if not np.array_equal(model.classes_, np.arange(len(model.classes_))):
+                continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return convert_sklearn(
+                    model,
+                    initial_types=[("X", tensor([None, width]))],
+                    target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+                    options=None if options is None else {id(model): options},
+                )
+        except Exception as exc:  # sklearn-onnx raises of every kind
+            failure = exc
+    text = " ".join(str(failure).split())[:200]
+    raise unsupported(model, f"sklearn-onnx cannot write it ({text})") from failure
+
+
+def _check_protobuf() -> None:
+    import google.protobuf
+
+    if int(google.protobuf.__version__.split(".")[0]) >= 7:
+        raise UnsupportedModelError(
+            f"sklearn-onnx needs protobuf before 7, got {google.protobuf.__version__}. "
+            'Install it with: pip install "protobuf>=6.31.1,<7"'
+        )
+
+
+def _width(model: Any, columns: Columns) -> int:
+    """How many columns a transformer makes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = model.transform(np.zeros((1, len(columns))))
+    return int(made.shape[1])
+
+
+def _target_width(model: Any) -> int:
+    for name in ("y_train_", "_y", "coef_"):
+        values = np.asarray(getattr(model, name, 0.0))
+        if values.ndim == 2 and name != "coef_":
+            return int(values.shape[1])
+        if values.ndim == 2:
+            return int(values.shape[0])
+    return 1
+
+
+def other_framework(kind: Kind, estimator: Any) -> Callable[..., Any]:
+    """The function that writes an estimator of XGBoost or LightGBM inside a scikit-learn model.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The estimator is of neither, or the user's own.
+    """
+    root = type(estimator).__module__.split(".")[0]
+    if root not in _CONVERTERS:
+        raise unsupported(estimator, "it is not a class of scikit-learn, XGBoost or LightGBM")
+    converter = importlib.import_module(f"infersdk.convert.{_CONVERTERS[root]}")
+    if not converter.can_convert(estimator):
+        raise unsupported(estimator, "its own converter does not take it")
+    return partial(_boosted, converter, kind)
+
+
+def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Columns) -> str:
+    wanted = {"label": "predict", "predict": "predict", "proba": "predict_proba"}.get(kind)
+    builder = writer.builder
+    matrix = writer.numbers(columns, "float32")
+    key = ("boosted", id(model), matrix)
+    cache = writer.leaves
+    if key not in cache:
+        try:
+            signature = converter.infer_signature(model, None)
+            proto, notes = converter.to_onnx(model, signature, opset=builder.opset)
+        except InferSDKError:
+            raise
+        except Exception as exc:
+            raise unsupported(model, f"its converter failed ({exc})") from exc
+        for note in notes:
+            writer.note(note)
+        if any(field.encoding == "code" for field in signature.fields):
+            raise unsupported(model, "its categories belong to a DataFrame of its own")
+        # LightGBM has a float64 input of its own for columns that float32 cannot tell apart.
+        feeds = {
+            spec.name: writer.numbers(
+                tuple(
+                    column
+                    for column, field in zip(columns, signature.fields, strict=True)
+                    if field.input == spec.name
+                ),
+                spec.dtype,
+            )
+            for spec in signature.inputs
+        }
+        outputs = builder.splice(proto, feeds)
+        cache[key] = (signature, outputs)
+    signature, outputs = cache[key]
+    method = None if wanted is None else signature.method(wanted)
+    if method is None or len(method.outputs) != 1 or method.form not in ("array", "labels"):
+        raise unsupported(model, f"its {kind.replace('_', ' ')} is not written")
+    name = outputs[method.outputs[0]]
+    dtype = next(spec.dtype for spec in signature.outputs if spec.name == method.outputs[0])
+    if kind == "label":
+        if method.form != "labels":
+            raise unsupported(model, "it answers several labels at once")
+        return builder.op("Reshape", name, builder.constant([-1], np.int64))
+    return builder.cast(name, dtype, "float64")
