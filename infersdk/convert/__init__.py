@@ -154,14 +154,11 @@ def convert_model(
     provenance = _provenance(model, converter, clock)
     plan = Plan("onnx", f"converted from {converter.FRAMEWORK}", tuple(notes))
 
-    def build(signature: Signature, plan: Plan, report: ParityReport | None) -> Artifact:
-        return Artifact(
-            graph, signature=signature, plan=plan, parity=report, provenance=provenance, name=name
-        )
-
     try:
-        signature = _with_fixed_axes(signature, graph)
-        report = parity.check(build(signature, plan, None), model, converter, example)
+        artifact = Artifact(graph, signature=signature, plan=plan, provenance=provenance, name=name)
+        # Large weights are in the artifact's own file by now.
+        del graph
+        report = parity.check(artifact, model, converter, example)
     except (ArtifactError, SessionError) as exc:
         # The exporter wrote what ONNX Runtime or the signature cannot take.
         if on_mismatch == "raise":
@@ -192,9 +189,19 @@ def convert_model(
                 plan,
                 notes=(*plan.notes, *(f"left out: {text}" for text in _differences(report))),
             )
-    artifact = build(signature, plan, report)
+    artifact = artifact.revised(signature=signature, plan=plan, parity=report)
     logger.info("%s: %s", label, plan.reason)
     return Conversion(plan, signature, artifact, report, model, converter, name)
+
+
+def _as_written(signature: Signature, graph: ModelProto) -> Signature:
+    """Leave out methods, after the first, that the converter did not write, and their outputs."""
+    written = {value.name for value in graph.graph.output}
+    first, *others = signature.methods
+    methods = (first, *(m for m in others if written.issuperset(m.outputs)))
+    needed = {name for method in methods for name in method.outputs}
+    outputs = tuple(v for v in signature.outputs if v.name in written or v.name in needed)
+    return replace(signature, methods=methods, outputs=outputs)
 
 
 def _with_fixed_axes(signature: Signature, graph: ModelProto) -> Signature:
