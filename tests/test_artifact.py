@@ -743,6 +743,41 @@ def test_weights_too_large_for_memory_wait_in_a_folder_of_their_own(monkeypatch,
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("location", ["bytes", "temporary", "file"])
+def test_a_revised_artifact_is_the_same_model_with_other_words(
+    monkeypatch, tmp_path, answers, location
+):
+    if location == "temporary":
+        monkeypatch.setattr(artifact_module, "EXTERNAL_DATA_THRESHOLD_BYTES", 1000)
+    artifact = make_artifact(parity=None, documents={"notes": {"version": 1, "x": 2}})
+    if location == "file":
+        path = artifact.save(tmp_path / "first.onnx", external_data_threshold_bytes=0)
+        artifact = Artifact.open(path)
+    signature = replace(artifact.signature, methods=artifact.signature.methods[1:])
+    plan = Plan("onnx", "revised")
+    revised = artifact.revised(signature=signature, plan=plan, parity=PARITY)
+    assert artifact.plan == PLAN
+    assert artifact.parity is None
+    del artifact
+    assert revised.heads == ("gate",)
+    result = run(revised.session_model("gate"), revised.external_folder)
+    np.testing.assert_array_equal(result["gated"], answers["gated"])
+    opened = Artifact.open(revised.save(tmp_path / "second.onnx"))
+    assert opened.signature == signature
+    assert opened.plan == plan
+    assert opened.parity == PARITY
+    assert opened.name == "churn"
+    assert opened.documents == {"notes": {"version": 1, "x": 2}}
+    np.testing.assert_array_equal(run(opened.session_model())["gated"], answers["gated"])
+
+
+def test_a_revised_signature_must_fit_too(external):
+    artifact = Artifact.open(external)
+    wrong_one = replace(artifact.signature, methods=(Method("predict", ("nothing",)),))
+    with pytest.raises(ArtifactError, match="needs outputs of the graph"):
+        artifact.revised(signature=wrong_one, plan=PLAN, parity=None)
+
+
 def test_external_data_given_to_the_constructor_are_copied(tmp_path, answers):
     source = tmp_path / "source"
     source.mkdir()

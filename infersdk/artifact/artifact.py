@@ -8,7 +8,6 @@ import re
 import shutil
 import stat
 import tempfile
-import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -56,8 +55,9 @@ class _Mark:
     modified_ns: int
 
     @classmethod
-    def of(cls, path: str) -> _Mark:
-        status = os.stat(path)
+    def of(cls, file: str | int) -> _Mark:
+        """Look at a path or an open file."""
+        status = os.stat(file)
         return cls(status.st_size, status.st_mtime_ns)
 
 
@@ -106,6 +106,7 @@ class Artifact:
 
     _digest: str | None
     _path: str | None
+    _owner: Artifact | None
 
     def __init__(
         self,
@@ -176,8 +177,7 @@ class Artifact:
         where = f"`{given}`"
         limit = MAX_MODEL_BYTES if max_size_bytes is None else min(max_size_bytes, MAX_MODEL_BYTES)
         try:
-            mark = _Mark.of(given)
-            data = _read(given, limit, where)
+            data, mark = _read(given, limit, where)
         except OSError as exc:
             raise ArtifactError(f"{where} cannot be opened: {exc.strerror or exc}") from exc
         absolute = os.path.abspath(given)
@@ -314,13 +314,46 @@ class Artifact:
             assert stored.data is not None
             return stored.data
         key = frozenset(wanted)
-        with self._lock:
-            if key not in self._pruned:
-                proto = prune(self._load(stored), wanted)
-                self._pruned[key] = _serialize(proto, repr(self))
-            return self._pruned[key]
+        pruned = self._pruned.get(key)
+        if pruned is None:
+            # Two threads may both do this work; a lock could be left taken in a forked child.
+            proto = prune(self._load(stored), wanted)
+            pruned = self._pruned.setdefault(key, _serialize(proto, repr(self)))
+        return pruned
 
     # -- writing ---------------------------------------------------------------------------------
+
+    def revised(self, *, signature: Signature, plan: Plan, parity: ParityReport | None) -> Artifact:
+        """Return the same model with another signature, plan and parity report.
+
+        Weights that are in a file are shared with this artifact, not copied.
+
+        Raises
+        ------
+        ArtifactError
+            The signature does not fit the graph.
+        """
+        stored = self._stored
+        proto = self._load(stored)
+        if stored.path is None and stored.folder is None:
+            return Artifact(
+                proto,
+                signature=signature,
+                plan=plan,
+                parity=parity,
+                provenance=self._provenance,
+                name=self._name,
+                documents=self._documents,
+            )
+        _check_signature(signature, proto, repr(self))
+        other = Artifact.__new__(Artifact)
+        other.__dict__.update(self.__dict__)
+        other._signature, other._plan, other._parity = signature, plan, parity
+        # What the file says of itself is out of date now: saving writes it anew.
+        other._stored = replace(stored, sealed=False)
+        other._pruned = {}
+        other._owner = self
+        return other
 
     def save(
         self,
@@ -454,19 +487,18 @@ class Artifact:
         return self
 
     def _start(self) -> None:
-        self._lock = threading.Lock()
         self._pruned: dict[frozenset[str], bytes] = {}
         self._digest = None
         self._path = None
         self._temporary = False
+        # Keeps the temporary folder of another artifact, whose weights this one shares.
+        self._owner = None
 
     def _move_to(self, path: str) -> None:
         """Take the file just written as the place where this artifact's bytes are."""
         written = Artifact.open(path, verify=False)
-        with self._lock:
-            self._stored = replace(written._stored, sealed=True)
-            self._digest = written._digest
-            self._pruned.clear()
+        self._stored = replace(written._stored, sealed=True)
+        self._digest = written._digest
 
     def _spill(self, proto: ModelProto, folder: str | None) -> None:
         """Keep weights that are too large for memory, or someone else's, in a folder of our own."""
@@ -497,7 +529,7 @@ class Artifact:
         """Write the model, and its large weights to a file whose name is returned."""
         target, name = os.path.split(path)
         stem = name.removesuffix(".onnx")
-        with temporary_file(target, name) as data_file:
+        with temporary_file(target) as data_file:
             writer = DataWriter(data_file.file)
             slim, placed = externalize(proto, folder, writer)
             if not placed:
@@ -507,7 +539,7 @@ class Artifact:
             refer(placed, location)
             external = ExternalFile(location, writer.size_bytes, writer.sha256)
             data, _ = _seal(metadata.header(self._own_documents(external)), _body(slim))
-            with temporary_file(target, name) as model_file:
+            with temporary_file(target) as model_file:
                 model_file.file.write(data)
                 data_file.commit(location, durable=durable)
                 model_file.commit(name, durable=durable)
@@ -516,13 +548,13 @@ class Artifact:
     def _write_embedded(self, proto: ModelProto, path: str) -> None:
         data, _ = _seal(metadata.header(self._own_documents()), _body(proto))
         target, name = os.path.split(path)
-        with temporary_file(target, name) as file:
+        with temporary_file(target) as file:
             file.file.write(data)
             file.commit(name)
 
     def _copy(self, stored: _Stored, path: str) -> None:
         target, name = os.path.split(path)
-        with temporary_file(target, name) as file:
+        with temporary_file(target) as file:
             if stored.data is not None:
                 file.file.write(stored.data)
             else:
@@ -560,7 +592,7 @@ class Artifact:
                 "pickle the Artifact opened from that file"
             )
         state = dict(self.__dict__)
-        del state["_lock"], state["_pruned"]
+        del state["_pruned"], state["_owner"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -722,7 +754,7 @@ def _body(model: ModelProto) -> bytes:
     return _serialize(model, "The model")
 
 
-def _read(path: str, limit: int, where: str) -> bytes:
+def _read(path: str, limit: int, where: str) -> tuple[bytes, _Mark]:
     """Read a regular file of at most ``limit`` bytes."""
     # Without O_NONBLOCK, opening a named pipe would wait for its writer.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -732,6 +764,7 @@ def _read(path: str, limit: int, where: str) -> bytes:
             raise ArtifactError(f"{where} is no regular file")
         if status.st_size > limit:
             raise ArtifactError(f"Expected at most {limit} bytes in {where}, got {status.st_size}")
+        mark = _Mark.of(handle)
         with os.fdopen(handle, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
@@ -740,7 +773,7 @@ def _read(path: str, limit: int, where: str) -> bytes:
         raise ArtifactError(
             f"Expected at most {limit} bytes in {where}, which grew while it was read"
         )
-    return data
+    return data, mark
 
 
 def _data_files_of(path: str) -> set[str]:

@@ -20,8 +20,8 @@ class TemporaryFile:
         What to write to.
     """
 
-    def __init__(self, folder: str, stem: str) -> None:
-        self.path = os.path.join(folder, f".{stem}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    def __init__(self, folder: str) -> None:
+        self.path = os.path.join(folder, f".infersdk-{os.getpid()}-{secrets.token_hex(4)}.tmp")
         # 0o666 and not mkstemp's 0o600: the umask decides, as for any file the user writes.
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self.file: BinaryIO = os.fdopen(handle, "wb")
@@ -49,9 +49,9 @@ class TemporaryFile:
 
 
 @contextmanager
-def temporary_file(folder: str, stem: str) -> Iterator[TemporaryFile]:
+def temporary_file(folder: str) -> Iterator[TemporaryFile]:
     """Open a :class:`TemporaryFile` that is gone afterwards unless it was committed."""
-    file = TemporaryFile(folder, stem)
+    file = TemporaryFile(folder)
     try:
         yield file
     finally:
