@@ -14,7 +14,7 @@ codes in an array.
 
 Not covered: prediction early stopping (``pred_early_stop``), which stops between trees; Dask estimators.
 
-Tested with LightGBM 4.3 to 4.7.
+Tested with LightGBM 4.6 and 4.7.
 """
 
 from __future__ import annotations

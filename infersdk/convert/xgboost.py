@@ -11,7 +11,7 @@ the categories of a DataFrame or with codes in an array.
 Not covered: objectives unknown to this list (the plan then is native), Dask and Spark estimators.
 A category that training never saw is refused: XGBoost answers as if it were one it knows.
 
-Tested with XGBoost 2.1 to 3.2.
+Tested with XGBoost 2.1 to 3.2; before 3.1 boosters hold no categories, and the example has to tell them.
 """
 
 from __future__ import annotations

@@ -168,12 +168,13 @@ def read(model: Any) -> Dump:
                 "Call fit() or load_model() first."
             ) from error
     try:
-        learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+        dump = json.loads(bytes(booster.save_raw("json")))
     except xgboost.core.XGBoostError as error:
         raise UnsupportedModelError(
             f"Expected a trained xgboost.Booster, got one that cannot be saved: {error}"
         ) from error
 
+    learner = dump["learner"]
     param = learner["learner_model_param"]
     name = learner["gradient_booster"]["name"]
     n_features = int(param["num_feature"])
@@ -214,7 +215,9 @@ def read(model: Any) -> Dump:
         booster=name,
         n_features=n_features,
         n_outputs=n_outputs,
-        base=_base_margin(param["base_score"], objective, n_outputs),
+        base=_base_margin(
+            param["base_score"], objective, n_outputs, version=tuple(dump["version"])
+        ),
         missing=_missing(model) if wrapper != "booster" else float("nan"),
         feature_names=tuple(learner["feature_names"]),
         feature_types=tuple(learner["feature_types"]),
@@ -233,16 +236,19 @@ def _missing(model: Any) -> float:
     return float("nan") if value is None else float(np.float32(value))
 
 
-def _base_margin(text: str, objective: str, n_outputs: int) -> NDArray[np.float32]:
+def _base_margin(
+    text: str, objective: str, n_outputs: int, *, version: tuple[int, ...]
+) -> NDArray[np.float32]:
     """Return the base score before the link function, as the objective's ProbToMargin does.
 
     The score is one number up to XGBoost 3.0 and a list of one or n_outputs numbers since.
     """
     score = np.atleast_1d(np.asarray(json.loads(text), dtype=np.float32))
     if objective in LOGISTIC:
-        # XGBoost 3.2 keeps the score this far from 0 and 1, where training labels were all the same.
-        score = np.clip(score, np.float32(1e-6), np.float32(1) - np.float32(1e-6))
-        score = -np.log(np.float32(1) / score - np.float32(1))
+        if version >= (3, 2):  # kept from 0 and 1, which training gives where all labels are equal
+            score = np.clip(score, np.float32(1e-6), np.float32(1) - np.float32(1e-6))
+        with np.errstate(divide="ignore"):
+            score = -np.log(np.float32(1) / score - np.float32(1))
     elif objective in EXPONENTIAL:
         with np.errstate(divide="ignore"):
             score = np.log(score)
