@@ -278,7 +278,14 @@ cdef inline bint has_surrogate(object text) noexcept:
 cdef int put_category(const Plan* plan, char* cell, object value, object number) except -1:
     """Look a value up; ``number`` is what the cell takes where the model takes the value itself."""
     cdef PyObject* code = PyDict_GetItemWithError(plan.codes, <PyObject*>value)
+    cdef int status = OK
     if code == NULL:
+        if PyFloat_Check(number):
+            status = check_double(plan, PyFloat_AS_DOUBLE(number))
+        elif plan.kind == BOOL and number != 0 and number != 1:
+            status = MISTYPED
+        if status != OK:
+            return status
         if plan.refuse_unknown:
             return UNKNOWN
         if plan.as_code:

@@ -348,6 +348,23 @@ class TestCategories:
         field = Field("x", "float", "numbers", categories=(0.5, 1.5), unknown="refuse")
         assert binder(field).bind(np.array([[1.5], [0.5]])).arrays[0].tolist() == [[1.5], [0.5]]
 
+    @pytest.mark.parametrize(
+        ("dtype", "value", "reason"),
+        [
+            ("int", 2.5, "fraction"),
+            ("int", Decimal("2.5"), "fraction"),
+            ("int", float("inf"), "infinite"),
+            ("int", "1", "mistyped"),
+            ("bool", 2, "mistyped"),
+            ("bool", 0.5, "mistyped"),
+        ],
+    )
+    def test_an_unknown_category_must_still_be_of_the_fields_type(self, dtype, value, reason):
+        field = Field("x", dtype, "numbers", categories=(True,), encoding="code")
+        assert binder(field).bind({"x": 0}).arrays[0].tolist() == [[-1.0]]
+        with pytest.raises(RefusedError, match=reason):
+            binder(field).bind({"x": value})
+
     def test_bool_categories(self):
         field = Field("x", "bool", "numbers", categories=(False, True), encoding="code")
         assert binder(field).bind([{"x": True}, {"x": 0}]).arrays[0].tolist() == [[1.0], [0.0]]
