@@ -757,11 +757,11 @@ cdef class Session:
         key_dtype = _dtype_of(<int>info.element)
         value_dtype = _dtype_of(<int>info.children[0].element)
         try:
-            parts = [np.array(list(given.keys()), dtype=key_dtype),
-                     np.array(list(given.values()), dtype=value_dtype)]
+            parts = [_column(list(given.keys()), key_dtype),
+                     _column(list(given.values()), value_dtype)]
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError.mismatch(
-                expected=f"a dict of {key_dtype} to {value_dtype}", given=_describe(given),
+                expected=str(_spec(info)), given=_describe(given),
                 model=self.name, field=name) from error
         cdef ValueInfo values
         values.kind = info.children[0].kind
@@ -1034,6 +1034,12 @@ cdef str _describe(value):
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {_shape_text(value.shape)}"
     return f"{type(value).__name__} {_short(value)}"
+
+
+cdef object _column(list items, dtype):
+    if dtype != object and items and not np.can_cast(np.array(items).dtype, dtype, "same_kind"):
+        raise TypeError
+    return np.array(items, dtype=dtype)
 
 
 cdef cnp.ndarray _pack(cnp.ndarray array, int bits):
