@@ -155,6 +155,7 @@ def convert_model(
     plan = Plan("onnx", f"converted from {converter.FRAMEWORK}", tuple(notes))
 
     try:
+        signature = _with_fixed_axes(_as_written(signature, graph), graph)
         artifact = Artifact(graph, signature=signature, plan=plan, provenance=provenance, name=name)
         # Large weights are in the artifact's own file by now.
         del graph

@@ -1035,3 +1035,29 @@ def test_a_saved_conversion_brings_its_proof(registered, tmp_path):
     assert opened.plan == saved.plan
     assert opened.signature == saved.signature
     assert opened.name == "churn"
+
+
+def test_a_method_that_was_not_written_is_left_out(registered):
+    def without_scores(model, signature, *, example=None, opset=None):
+        proto = linear_graph(model)
+        del proto.graph.output[2]
+        return proto, ("decision_function has no ONNX form",)
+
+    registered(to_onnx=without_scores)
+    conversion = convert_model(Linear(), example=EXAMPLE)
+    assert [method.name for method in conversion.signature.methods] == ["predict", "predict_proba"]
+    assert conversion.parity.passed
+    assert "decision_function has no ONNX form" in conversion.plan.notes
+
+
+def test_axes_that_the_exporter_fixed_are_fixed_in_the_signature(registered):
+    def of_one_row(model, signature, *, example=None, opset=None):
+        proto = linear_graph(model)
+        for value in (*proto.graph.input, *proto.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        return proto, ()
+
+    registered(to_onnx=of_one_row)
+    conversion = convert_model(Linear(), example=EXAMPLE[:1])
+    assert conversion.signature.inputs == (TensorSpec("features", "float32", (1, N_FEATURES)),)
+    assert conversion.signature.outputs[0].shape == (1,)
