@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few short rounds: a look, no figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there as well")
     options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 130)
     try:
         chosen = _chosen(options.cases)
     except ValueError as error:
@@ -87,12 +87,12 @@ def _chosen(names: list[str]) -> dict[str, tuple[str, ...]]:
 
 def _table(title: str, kind: str) -> Table:
     table = Table(title=title, title_justify="left")
-    table.add_column("variant")
-    table.add_column("who answers")
+    table.add_column("variant", no_wrap=True)
+    table.add_column("who answers", no_wrap=True)
     if kind == "fresh":
         columns = ("CPU ms", "wall ms", "CPU / first")
     else:
-        columns = ("mean us", "p50 us", "p99 us", "calls/s", "time / first", "quartiles")
+        columns = ("us a call", "p50 us", "p99 us", "calls/s", "time / first", "quartiles")
     for name in columns:
         table.add_column(name, justify="right")
     return table
@@ -104,7 +104,7 @@ def _fill(table: Table, variant: str, results: list[Result], kind: str) -> None:
             cells = [f"{result.cpu_ms:.0f}", f"{result.p50_us / 1e3:.0f}", f"{result.ratio:.2f}"]
         else:
             cells = [
-                f"{result.mean_us:.1f}",
+                f"{result.call_us:.1f}",
                 f"{result.p50_us:.1f}",
                 f"{result.p99_us:.1f}",
                 f"{result.throughput_per_s:,.0f}",

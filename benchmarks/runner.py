@@ -2,7 +2,8 @@
 
 All rivals of a variant stay alive and wait on their pipe; the runner lets exactly one of them work at
 a time. Each round goes through all rivals, in an order that rotates, so that a slow minute of the
-machine slows every rival's same round. Ratios are taken within rounds, then their median.
+machine slows every rival's same round. Within a round calls are timed in chunks of about a millisecond,
+whose median leaves out those in which the process was not running. Ratios are taken within rounds.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ ROOT = Path(__file__).parents[1]
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ORT_DISABLE_TELEMETRY"), "1"
 )
+CHUNK_S = 1e-3
+"""A chunk is short enough that most are not interrupted, long enough that reading the clock is nothing."""
 RTOL, ATOL = 1e-4, 1e-5
 """Answers agree when abs(a - b) <= ATOL + RTOL * abs(b): float32 kernels add in different orders."""
 
@@ -49,7 +52,20 @@ class DifferentAnswersError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long to measure: rounds, seconds of each, calls timed one by one, inputs compared."""
+    """How long to measure.
+
+    Parameters
+    ----------
+    rounds : int
+    round_s : float
+        Seconds that each rival works in a round; at least five chunks.
+    timed_calls : int
+        Calls timed one by one for the percentiles; a tenth of it for calls beyond a millisecond.
+    compared : int
+        Inputs whose answers are compared.
+    fresh_processes : int
+        Processes of each rival, where a figure is one call in a fresh process.
+    """
 
     rounds: int
     round_s: float
@@ -58,8 +74,8 @@ class Effort:
     fresh_processes: int
 
 
-FULL = Effort(rounds=15, round_s=0.2, timed_calls=2000, compared=64, fresh_processes=9)
-QUICK = Effort(rounds=3, round_s=0.02, timed_calls=200, compared=8, fresh_processes=3)
+FULL = Effort(rounds=15, round_s=0.1, timed_calls=5000, compared=64, fresh_processes=9)
+QUICK = Effort(rounds=3, round_s=0.01, timed_calls=500, compared=8, fresh_processes=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,7 @@ class Result:
 
     rival: str
     label: str
-    mean_us: float
+    call_us: float
     p50_us: float
     p99_us: float
     throughput_per_s: float
@@ -105,22 +121,26 @@ def _measure_calls(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
         for rival in rivals:
             rival.setup()
         compare(task, rivals, effort.compared)
-        calls = [rival.ask(f"calibrate {effort.round_s}")["calls"] for rival in rivals]
+        chunks = [rival.ask(f"calibrate {CHUNK_S}") for rival in rivals]
+        orders = [
+            f"round {max(5, round(effort.round_s / chunk['seconds']))} {chunk['calls']}"
+            for chunk in chunks
+        ]
         rounds = []
         for i in range(effort.rounds):
-            means = [0.0] * len(rivals)
+            times = [0.0] * len(rivals)
             for j in _rotation(len(rivals), i):
-                means[j] = rivals[j].ask(f"round {calls[j]}")["mean_us"]
-            rounds.append(means)
+                times[j] = rivals[j].ask(orders[j])["call_us"]
+            rounds.append(times)
         tails = [
-            rival.ask(f"percentiles {min(effort.timed_calls, 20 * n)}")
-            for rival, n in zip(rivals, calls, strict=True)
+            rival.ask(f"percentiles {effort.timed_calls // (10 if chunk['calls'] == 1 else 1)}")
+            for rival, chunk in zip(rivals, chunks, strict=True)
         ]
     ratios = [ratio(rounds, j) for j in range(len(rivals))]
-    means = [statistics.median(column) for column in zip(*rounds, strict=True)]
+    medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     return [
-        Result(rival.name, rival.label, mean, **tail, throughput_per_s=1e6 / mean, **spread)
-        for rival, mean, tail, spread in zip(rivals, means, tails, ratios, strict=True)
+        Result(rival.name, rival.label, call_us, **tail, throughput_per_s=1e6 / call_us, **spread)
+        for rival, call_us, tail, spread in zip(rivals, medians, tails, ratios, strict=True)
     ]
 
 

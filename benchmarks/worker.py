@@ -8,8 +8,8 @@ Nothing is imported before it is needed, so that a rival that measures an import
 ``prepare``                  the case writes its models and inputs (RIVAL is ``-``)
 ``setup``                    the rival loads what it needs
 ``answers N PATH``           writes ``run(0) ... run(N - 1)`` to an .npz file
-``calibrate SECONDS``        gives the number of calls that take about that long
-``round CALLS``              gives one round: mean time of a call, in a loop that only calls
+``calibrate SECONDS``        gives the number of calls that take about that long, and how long they take
+``round CHUNKS CALLS``       gives one round: the median over chunks of a call's mean time in a chunk
 ``percentiles CALLS``        gives p50 and p99 of calls timed one by one
 ``once``                     gives CPU and wall time of ``run(0)`` in this fresh process
 ============================ ====================================================================
@@ -55,9 +55,11 @@ def _obey(task: Task, rival: ModuleType, command: str, values: list[str]) -> dic
             _write_answers(rival, int(values[0]), values[1])
             return {}
         case "calibrate":
-            return {"calls": _calls_in(rival, float(values[0]))}
+            return _calibrate(rival, float(values[0]))
         case "round":
-            return {"mean_us": _mean_us(rival, int(values[0]))}
+            chunks, calls = map(int, values)
+            times = sorted(_mean_us(rival, calls, chunk * calls) for chunk in range(chunks))
+            return {"call_us": times[chunks // 2]}
         case "percentiles":
             return _percentiles(rival, int(values[0]))
         case "once":
@@ -89,19 +91,20 @@ def _leaves(answer: Any) -> list[Any]:
     return [answer]
 
 
-def _calls_in(rival: ModuleType, seconds: float) -> int:
+def _calibrate(rival: ModuleType, seconds: float) -> dict[str, Any]:
     calls = 1
     while True:
         mean_us = _mean_us(rival, calls)
         if mean_us * calls > 0.1e6 * seconds:
-            return max(1, round(1e6 * seconds / mean_us))
+            calls = max(1, round(1e6 * seconds / mean_us))
+            return {"calls": calls, "seconds": calls * mean_us / 1e6}
         calls *= 2
 
 
-def _mean_us(rival: ModuleType, calls: int) -> float:
+def _mean_us(rival: ModuleType, calls: int, first: int = 0) -> float:
     run = rival.run
     start = perf_counter_ns()
-    for i in range(calls):
+    for i in range(first, first + calls):
         run(i)
     return (perf_counter_ns() - start) / calls / 1e3
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.task import Task
 
-label = "the source model, one-row DataFrame"
+label = "source model, DataFrame row"
 
 
 def setup(task: Task) -> None:
