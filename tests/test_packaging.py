@@ -24,7 +24,9 @@ FRAMEWORKS = ("sklearn", "xgboost", "lightgbm", "torch")
 def test_the_version_is_written_once() -> None:
     version = PROJECT["project"]["version"]
     assert metadata.version("infersdk") == version
-    written = [path for path in (ROOT / "infersdk").rglob("*.py") if f'"{version}"' in path.read_text()]
+    written = [
+        path for path in (ROOT / "infersdk").rglob("*.py") if f'"{version}"' in path.read_text()
+    ]
     assert written == []
 
 
