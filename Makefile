@@ -52,7 +52,7 @@ types: .venv/.built
 	$(RUN) -m basedpyright --warnings tests/typing
 
 native-test: .venv/.built
-	@if [ -x csrc/tests/run ]; then csrc/tests/run; fi
+	@if [ -x csrc/tests/run ]; then PYTHON=$(RUN) csrc/tests/run; fi
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
