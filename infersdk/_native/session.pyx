@@ -1039,7 +1039,10 @@ cdef str _describe(value):
 cdef object _column(list items, dtype):
     if dtype != object and items and not np.can_cast(np.array(items).dtype, dtype, "same_kind"):
         raise TypeError
-    return np.array(items, dtype=dtype)
+    column = np.array(items, dtype=dtype)
+    if column.ndim != 1:
+        raise TypeError
+    return column
 
 
 cdef cnp.ndarray _pack(cnp.ndarray array, int bits):
