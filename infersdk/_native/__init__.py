@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from .binder import RowBinder
+from .binder import Bound, RowBinder, TensorBinder, narrowed, take_labels, widen
 from .library import find_library, open_library
 from .session import Session
 
-__all__ = ["RowBinder", "Session", "find_library", "open_library"]
+__all__ = [
+    "Bound",
+    "RowBinder",
+    "Session",
+    "TensorBinder",
+    "find_library",
+    "narrowed",
+    "open_library",
+    "take_labels",
+    "widen",
+]

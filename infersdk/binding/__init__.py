@@ -16,11 +16,11 @@ What counts as one value is the same for every container:
 
 from __future__ import annotations
 
-from .._native.binder import Bound
-from .answers import Answerer, answer, make_answerer
-from .binder import Binder
-from .source import SourceBinder, to_source
-from .tensors import coerce
+from infersdk._native import Bound
+from infersdk.binding.answers import Answerer, answer, make_answerer
+from infersdk.binding.binder import Binder
+from infersdk.binding.source import SourceBinder, to_source
+from infersdk.binding.tensors import coerce
 
 __all__ = [
     "Answerer",

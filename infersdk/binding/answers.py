@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .._native.binder import take_labels, widen
-from ..errors import SessionError
-from ..types import Method
-from .foreign import array_to_tensor, dtype_named
+from infersdk._native import take_labels, widen
+from infersdk.binding.foreign import array_to_tensor, dtype_named
+from infersdk.errors import SessionError
+from infersdk.types import Method
 
 __all__ = ["Answerer", "answer", "make_answerer"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._native.binder import Bound
-from ..types import Signature
-from .table import TableBinder
-from .tensors import TensorsBinder
-from .text import TextBinder
+from infersdk._native import Bound
+from infersdk.binding.table import TableBinder
+from infersdk.binding.tensors import TensorsBinder
+from infersdk.binding.text import TextBinder
+from infersdk.types import Signature
 
 __all__ = ["Binder"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .foreign import is_ml_dtype
+from infersdk.binding.foreign import is_ml_dtype
 
 __all__ = ["plain_series", "plain_values", "unmasked"]
 

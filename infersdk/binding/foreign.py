@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingDependencyError
+from infersdk.errors import MissingDependencyError
 
 __all__ = [
     "array_of",

@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from ..errors import InputError
-from ..types import Field, TensorSpec
+from infersdk.errors import InputError
+from infersdk.types import Field, TensorSpec
 
 __all__ = ["MAX_NAMES", "Refusals", "describe", "name_list"]
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, MissingDependencyError
-from ..types import Field, Signature, TensorSpec
-from .foreign import array_to_tensor, is_frame, is_series
-from .refusals import describe
-from .table import TableBinder
-from .tensors import TensorsBinder
-from .text import TextBinder
+from infersdk.binding.foreign import array_to_tensor, is_frame, is_series
+from infersdk.binding.refusals import describe
+from infersdk.binding.table import TableBinder
+from infersdk.binding.tensors import TensorsBinder
+from infersdk.binding.text import TextBinder
+from infersdk.errors import InputError, MissingDependencyError
+from infersdk.types import Field, Signature, TensorSpec
 
 __all__ = ["SourceBinder", "to_source"]
 

@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._native.binder import Bound, RowBinder
-from ..types import Field, TensorSpec, ValueSpec
-from .columns import plain_series, plain_values, unmasked
-from .foreign import array_of, is_frame, is_series, is_tensor
-from .refusals import MAX_NAMES, Refusals, describe, name_list
+from infersdk._native import Bound, RowBinder
+from infersdk.binding.columns import plain_series, plain_values, unmasked
+from infersdk.binding.foreign import array_of, is_frame, is_series, is_tensor
+from infersdk.binding.refusals import MAX_NAMES, Refusals, describe, name_list
+from infersdk.types import Field, TensorSpec, ValueSpec
 
 __all__ = ["TableBinder"]
 

@@ -15,11 +15,18 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from .._native.binder import Bound, RowBinder, TensorBinder, narrowed
-from ..errors import InputError
-from ..types import Field, MapSpec, OptionalSpec, SequenceSpec, TensorSpec, ValueSpec
-from .foreign import array_of, dtype_named, is_frame, is_ml_dtype, is_series, is_tensor
-from .refusals import MAX_NAMES, Refusals, describe, name_list
+from infersdk._native import Bound, RowBinder, TensorBinder, narrowed
+from infersdk.binding.foreign import (
+    array_of,
+    dtype_named,
+    is_frame,
+    is_ml_dtype,
+    is_series,
+    is_tensor,
+)
+from infersdk.binding.refusals import MAX_NAMES, Refusals, describe, name_list
+from infersdk.errors import InputError
+from infersdk.types import Field, MapSpec, OptionalSpec, SequenceSpec, TensorSpec, ValueSpec
 
 __all__ = ["TensorsBinder", "coerce"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .._native.binder import Bound, RowBinder
-from ..errors import InputError
-from ..types import Field, TensorSpec, ValueSpec
-from .columns import plain_values, unmasked
-from .foreign import is_series
-from .refusals import Refusals, describe
+from infersdk._native import Bound, RowBinder
+from infersdk.binding.columns import plain_values, unmasked
+from infersdk.binding.foreign import is_series
+from infersdk.binding.refusals import Refusals, describe
+from infersdk.errors import InputError
+from infersdk.types import Field, TensorSpec, ValueSpec
 
 __all__ = ["TextBinder"]
 
