@@ -9,6 +9,8 @@ three parts read as one ordinary ONNX model::
 
 The header comes first so that a file cut anywhere still says that it is ours, and so that its documents
 can be read without parsing the graph. A tool that rewrites the file loses the seal, and `open` says so.
+The seal tells damage, not forgery: whoever can write the file can seal it too. That is why everything in
+it is checked all the same, and nothing in it is ever executed.
 
 Documents (all JSON objects with a whole number ``version``):
 
