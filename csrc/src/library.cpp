@@ -96,7 +96,11 @@ Status Library::load(const std::string& path) {
 
   INFERSDK_RETURN_IF_ERROR(
       check(api_.CreateCpuMemoryInfo(kAllocatorArena, kMemTypeDefault, &cpu_memory_)));
-  return check(api_.GetAllocatorWithDefaultOptions(&allocator_));
+  INFERSDK_RETURN_IF_ERROR(check(api_.GetAllocatorWithDefaultOptions(&allocator_)));
+  // Made at once, not by the first session: ONNX Runtime reads ORT_DISABLE_TELEMETRY here, and the
+  // caller has set it for the length of this call.
+  OrtEnv* env = nullptr;
+  return environment(&env);
 }
 
 Status Library::environment(OrtEnv** out) noexcept {

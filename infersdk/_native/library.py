@@ -55,7 +55,8 @@ def open_library() -> str:
     """Open ONNX Runtime once per process and return its version.
 
     Its telemetry is off unless the user has set ``ORT_DISABLE_TELEMETRY`` themselves; the variable is
-    read while the library loads, so it is set for that moment only and child processes do not see it.
+    read while the library loads and makes its environment, so it is set for that moment only and child
+    processes do not see it.
 
     Raises
     ------
