@@ -18,6 +18,7 @@ from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check, PyFloat_CheckExact
 from cpython.list cimport PyList_CheckExact
 from cpython.long cimport PyLong_Check
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from cpython.number cimport PyNumber_Float, PyNumber_Index
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF, Py_XINCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
@@ -27,6 +28,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy
 
 from sys import intern
+
+import numpy as np
 
 cnp.import_array()
 
@@ -73,6 +76,8 @@ cdef enum Status:
 cdef tuple REASONS = (
     "ok", "mistyped", "missing", "fraction", "inexact", "overflow", "infinite", "surrogate", "unknown",
 )
+cdef object LONGDOUBLE = np.longdouble  # holds more than a Python float
+cdef object BOOL_SCALAR = np.bool_
 cdef dict KINDS = {"float": FLOAT, "int": INT, "bool": BOOL, "string": TEXT}
 cdef dict STORES = {
     "float32": (F32, cnp.NPY_FLOAT32, 4),
@@ -343,12 +348,21 @@ cdef object as_python_number(const Plan* plan, object value, int* status):
     ``__float__``. Strings, bytes, complex numbers and dates have no place in a number's field.
     """
     status[0] = OK
-    if value is None or is_pandas_missing(value):
+    if value is None:
         return None
     if PyFloat_Check(value):
         return None if isnan(PyFloat_AS_DOUBLE(value)) else value
     if PyLong_Check(value):
         return value
+    if isinstance(value, cnp.integer) and not cnp.is_timedelta64_object(value):
+        return PyNumber_Index(value)
+    if isinstance(value, cnp.floating) and type(value) is not LONGDOUBLE:
+        wide = PyNumber_Float(value)
+        return None if isnan(<double>wide) else wide
+    if type(value) is BOOL_SCALAR:
+        return True if value else False
+    if is_pandas_missing(value):
+        return None
     if cnp.PyArray_CheckScalar(value):
         # complex64 and datetime64 have a __float__ that drops half of them.
         if value.dtype.kind in "cmMSU":
