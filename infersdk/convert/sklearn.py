@@ -261,7 +261,11 @@ def _labels(model: Any) -> Labels | None:
 def _gives_integers(model: Any) -> bool:
     from sklearn.base import is_clusterer, is_outlier_detector
 
-    return is_clusterer(model) or is_outlier_detector(model)
+    last = model
+    while hasattr(last, "steps"):
+        last = last.steps[-1][1]
+    is_mixture = getattr(last, "_estimator_type", None) is None and hasattr(last, "means_")
+    return is_clusterer(model) or is_outlier_detector(model) or is_mixture
 
 
 def _input_columns(builder: GraphBuilder, signature: Signature) -> Columns:

@@ -620,11 +620,10 @@ def _changed(
     for index in chosen:
         item = fields[index]
         if missing:
-            dtype = rows[item.name].dtype
-            try:
-                series = pd.Series([None, None], dtype=dtype)
-            except (TypeError, ValueError):
-                series = pd.Series([np.nan, np.nan])
+            # pandas would make None in a column of bool False.
+            holds_none = rows[item.name].dtype.kind not in "biu"
+            dtype = rows[item.name].dtype if holds_none else np.float64
+            series = pd.Series([None, None], dtype=dtype)
             changed[item.name] = series
         else:
             changed[item.name] = pd.Series([_unseen(item)] * 2)

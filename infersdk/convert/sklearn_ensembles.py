@@ -493,7 +493,13 @@ def _envelope_scores(writer: Writer, model: Any, columns: Columns) -> str:
     return builder.op("Neg", squared)
 
 
-@writes("score_samples", "OneClassSVM")
+@writes("decision", "SGDOneClassSVM")
+def _sgd_one_class_decision(writer: Writer, model: Any, columns: Columns) -> str:
+    weights = np.atleast_2d(np.asarray(model.coef_, np.float64)).T
+    return affine(writer, writer.numbers(columns), weights, -np.asarray(model.offset_, np.float64))
+
+
+@writes("score_samples", "OneClassSVM", "SGDOneClassSVM")
 def _one_class_scores(writer: Writer, model: Any, columns: Columns) -> str:
     decision = writer.write("decision", model, columns)
     offset = writer.builder.constant(model.offset_, np.float64)
@@ -506,7 +512,7 @@ def _outlier_decision(writer: Writer, model: Any, columns: Columns) -> str:
     return writer.builder.op("Sub", scores, writer.builder.constant(model.offset_, np.float64))
 
 
-@writes("predict", "EllipticEnvelope", "IsolationForest", "OneClassSVM")
+@writes("predict", "EllipticEnvelope", "IsolationForest", "OneClassSVM", "SGDOneClassSVM")
 def _outlier_predict(writer: Writer, model: Any, columns: Columns) -> str:
     builder = writer.builder
     decision = writer.write("decision", model, columns)
@@ -516,6 +522,47 @@ def _outlier_predict(writer: Writer, model: Any, columns: Columns) -> str:
     return builder.op(
         "Where", inside, builder.constant(1, np.int64), builder.constant(-1, np.int64)
     )
+
+
+def _mixture(writer: Writer, model: Any, columns: Columns) -> str:
+    """float64 (N, K): log of each component's weighted density."""
+    builder = writer.builder
+    numbers = writer.numbers(columns)
+    n_features = len(columns)
+    axis = builder.constant([1], np.int64)
+    parts = []
+    for index, mean in enumerate(np.asarray(model.means_, np.float64)):
+        factor = np.asarray(model.precisions_cholesky_, np.float64)
+        factor = factor if model.covariance_type == "tied" else factor[index]
+        if model.covariance_type == "spherical":
+            factor = np.full(n_features, float(factor))
+        diagonal = np.diag(factor) if factor.ndim == 2 else factor
+        centered = builder.op("Sub", numbers, builder.constant(mean))
+        op = "MatMul" if factor.ndim == 2 else "Mul"
+        scaled = builder.op(op, centered, builder.constant(factor))
+        squared = builder.op("ReduceSumSquare", scaled, axis)
+        # Bishop, Pattern Recognition and Machine Learning, 2.43.
+        level = np.log(model.weights_[index]) + np.log(diagonal).sum()
+        level -= 0.5 * n_features * np.log(2.0 * np.pi)
+        half = builder.op("Mul", squared, builder.constant(-0.5, np.float64))
+        parts.append(builder.op("Add", half, builder.constant(level, np.float64)))
+    return parts[0] if len(parts) == 1 else builder.op("Concat", *parts, axis=1)
+
+
+@writes("predict", "GaussianMixture")
+def _mixture_predict(writer: Writer, model: Any, columns: Columns) -> str:
+    return writer.builder.op("ArgMax", _mixture(writer, model, columns), axis=1, keepdims=0)
+
+
+@writes("proba", "GaussianMixture")
+def _mixture_proba(writer: Writer, model: Any, columns: Columns) -> str:
+    return writer.builder.op("Softmax", _mixture(writer, model, columns), axis=1)
+
+
+@writes("score_samples", "GaussianMixture")
+def _mixture_scores(writer: Writer, model: Any, columns: Columns) -> str:
+    axis = writer.builder.constant([1], np.int64)
+    return writer.builder.op("ReduceLogSumExp", _mixture(writer, model, columns), axis)
 
 
 # ---- dummies

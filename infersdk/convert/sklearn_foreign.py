@@ -21,12 +21,13 @@ from infersdk.errors import InferSDKError, MissingDependencyError, UnsupportedMo
 __all__ = ["leaf", "other_framework"]
 
 # Classes whose nodes ONNX Runtime has for float32 only.
-_FLOAT32_ONLY = frozenset({"AdaBoostRegressor", "CategoricalNB", "KNNImputer", "NuSVC", "SVC"})
+_FLOAT32_ONLY = frozenset({"AdaBoostRegressor", "CategoricalNB", "NuSVC", "SVC"})
 
 # sklearn-onnx writes these, but what it writes answers differently (or only sometimes the same).
 _REFUSED = {
     "GaussianProcessClassifier": "its approximation of the posterior is not written",
     "RadiusNeighborsClassifier": "what sklearn-onnx writes does not run for every row",
+    "KNNImputer": "what sklearn-onnx writes is not a valid graph",
     "HashingVectorizer": "its hash function is not written",
     "SplineTransformer": "its basis functions are not written",
 }

@@ -625,8 +625,9 @@ def interpolated(writer: Writer, name: str, x: np.ndarray, y: np.ndarray) -> str
         zero = builder.op("Mul", name, builder.constant(0.0, np.float64))
         return builder.op("Add", zero, builder.constant(y[0], np.float64))
     # numpy.interp takes the last i with x[i] <= value; the last point belongs to the last segment.
+    # Values outside get the first or the last y, also where the first or last x is repeated.
     bounded = builder.op("Clip", name, builder.constant(x[0]), builder.constant(x[-1]))
-    reached = builder.op("GreaterOrEqual", bounded, builder.constant(x[None, 1:]))
+    reached = builder.op("GreaterOrEqual", name, builder.constant(x[None, 1:]))
     axis = builder.constant([1], np.int64)
     segment = builder.op("ReduceSum", builder.cast(reached, "bool", "int64"), axis)
     width = np.append(np.diff(x), 1.0)

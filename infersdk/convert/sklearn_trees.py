@@ -30,7 +30,13 @@ from infersdk.convert.sklearn_writer import (
     unsupported,
     writes,
 )
-from infersdk.convert.tree_graph import MembershipTables, Tree, add_ensemble, floor_float32
+from infersdk.convert.tree_graph import (
+    MembershipTables,
+    Tree,
+    add_ensemble,
+    add_ranks,
+    floor_float32,
+)
 
 
 _FLOAT32_WHOLE = 2.0**24
@@ -115,20 +121,8 @@ class _Ranks:
         sources = list(self._sources)
         ranked = sorted(self._tables)
         if ranked:
-            longest = max(len(self._tables[index]) for index in ranked)
-            table = np.full((len(ranked), longest), np.inf)
-            for row, index in zip(table, ranked, strict=True):
-                row[: len(self._tables[index])] = self._tables[index]
             values = writer.numbers(tuple(sources[index] for index in ranked))
-            axis = builder.constant([2], np.int64)
-            above = builder.op(
-                "Greater", builder.op("Unsqueeze", values, axis), builder.constant(table)
-            )
-            ranks = builder.op(
-                "ReduceSum", builder.cast(above, "bool", "float32"), axis, keepdims=0
-            )
-            absent = builder.constant(np.nan, np.float32)
-            ranks = builder.op("Where", builder.op("IsNaN", values), absent, ranks)
+            ranks = add_ranks(builder, values, [self._tables[index] for index in ranked])
             made = writer.new(ranks, len(ranked), "float32")
             for index, column in zip(ranked, made, strict=True):
                 sources[index] = column
