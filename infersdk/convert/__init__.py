@@ -6,7 +6,6 @@ it with the source, and decide. ``registry`` lists the converters, ``parity`` ma
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 import sys
@@ -26,7 +25,7 @@ from infersdk.errors import (
     ParityError,
     SessionError,
 )
-from infersdk.types import ParityReport, Plan, Signature, TensorSpec, ValueSpec
+from infersdk.types import Method, ParityReport, Plan, Signature, TensorSpec, ValueSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -64,6 +63,9 @@ class Conversion:
         Answers for the source model under the native plan.
     name : str or None
         The model's name.
+    source_methods : tuple of Method
+        Methods that the graph does not have, or did not prove, beside those it has: the source model
+        answers them.
     """
 
     plan: Plan
@@ -73,10 +75,25 @@ class Conversion:
     source: Any
     converter: Converter
     name: str | None = None
+    source_methods: tuple[Method, ...] = ()
 
     def call(self, method: str, rows: Any) -> Any:
         """Ask the source model itself; `rows` are in the container that it takes."""
         return self.converter.call(self.source, method, rows)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The source model is pickled only where it is still needed, and its converter, a module, never.
+        needs_source = self.artifact is None or self.source_methods
+        state = {
+            "plan": self.plan,
+            "signature": self.signature,
+            "artifact": self.artifact,
+            "parity": self.parity,
+            "source": self.source if needs_source else None,
+            "name": self.name,
+            "source_methods": self.source_methods,
+        }
+        return _unpickled, (state,)
 
 
 def convert_model(
@@ -103,7 +120,7 @@ def convert_model(
         What happens when the converted model answers differently or cannot be written: serve the
         source model as it is ("fallback"), raise, or keep the converted model and warn ("warn"; a
         model that cannot be written at all falls back). A method other than the first that differs is
-        only left out under "fallback".
+        left out of the graph under "fallback", and the source model answers it.
     opset : int, optional
         ONNX operator set; by default the one that the converter knows to be right.
     clock : callable
@@ -154,6 +171,7 @@ def convert_model(
     provenance = _provenance(model, converter, clock)
     plan = Plan("onnx", f"converted from {converter.FRAMEWORK}", tuple(notes))
 
+    all_methods = signature.methods
     try:
         signature = _with_fixed_axes(_as_written(signature, graph), graph)
         artifact = Artifact(graph, signature=signature, plan=plan, provenance=provenance, name=name)
@@ -192,7 +210,19 @@ def convert_model(
             )
     artifact = artifact.revised(signature=signature, plan=plan, parity=report)
     logger.info("%s: %s", label, plan.reason)
-    return Conversion(plan, signature, artifact, report, model, converter, name)
+    proven = {method.name for method in signature.methods}
+    source_methods = tuple(method for method in all_methods if method.name not in proven)
+    if source_methods:
+        names = ", ".join(method.name for method in source_methods)
+        # Not in the artifact's own plan: whoever opens the file has no source model.
+        plan = replace(plan, notes=(*plan.notes, f"answered by {converter.FRAMEWORK}: {names}"))
+    return Conversion(plan, signature, artifact, report, model, converter, name, source_methods)
+
+
+def _unpickled(state: dict[str, Any]) -> Conversion:
+    source = state["source"]
+    converter = registry.find("model.onnx" if source is None else source)
+    return Conversion(**state, converter=converter)
 
 
 def _as_written(signature: Signature, graph: ModelProto) -> Signature:
@@ -322,6 +352,8 @@ def _provenance(model: Any, converter: Converter, clock: Callable[[], datetime])
 
 
 def _own_version() -> str:
+    import importlib.metadata  # half as dear to import as numpy
+
     try:
         return importlib.metadata.version("infersdk")
     except importlib.metadata.PackageNotFoundError:

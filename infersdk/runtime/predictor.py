@@ -13,14 +13,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from infersdk._native import Session
 from infersdk.artifact import Artifact
 from infersdk.binding import Binder, SourceBinder, coerce, make_answerer
-from infersdk.convert import Conversion, registry
+from infersdk.convert import Conversion
 from infersdk.convert.rows import count, take
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
 from infersdk.options import Execution
@@ -149,9 +152,10 @@ class Predictor:
         self._methods: dict[str, Callable[[Any], Any]] = {}
         if self.artifact is not None:
             self._prepare_onnx(self.artifact)
+            self._prepare_source(conversion, conversion.source_methods)
             self.calibration = self._calibrate(example)
         else:
-            self._prepare_native(conversion)
+            self._prepare_source(conversion, self.signature.methods)
             self.calibration = Calibration(None, 0, "the model runs in its own framework")
         for name, function in self._methods.items():
             if name != "__call__":
@@ -194,7 +198,9 @@ class Predictor:
     def _onnx_method(self, method: Method) -> Callable[[Any], Any]:
         head = self._heads[method.head]
         order = [
-            spec.name for spec in self.signature.outputs if spec.name in self._outputs_of(method.head)
+            spec.name
+            for spec in self.signature.outputs
+            if spec.name in self._outputs_of(method.head)
         ]
         positions = [order.index(name) for name in method.outputs]
         answer = make_answerer(method)
@@ -221,12 +227,15 @@ class Predictor:
             for name in method.outputs
         }
 
-    def _prepare_native(self, conversion: Conversion) -> None:
+    def _prepare_source(self, conversion: Conversion, methods: Sequence[Method]) -> None:
+        """Methods that the source model answers itself."""
+        if not methods:
+            return
         binder = SourceBinder(self.signature, model=self.name)
-        for method in self.signature.methods:
-            self._methods[method.name] = self._native_method(conversion, binder, method)
+        for method in methods:
+            self._methods[method.name] = self._source_method(conversion, binder, method)
 
-    def _native_method(
+    def _source_method(
         self, conversion: Conversion, binder: SourceBinder, method: Method
     ) -> Callable[[Any], Any]:
         def call(rows: Any) -> Any:
@@ -248,7 +257,7 @@ class Predictor:
         reason = "one row of the example"
         if example is not None and self.execution.calibration_s > 0:
             try:
-                first = take(example, _FIRST_ROW) if count(example) > 1 else example
+                first = take(example, np.zeros(1, np.int64)) if count(example) > 1 else example
                 arrays = self._binder.bind(first).arrays
             except (InputError, TypeError, IndexError, KeyError, StopIteration):
                 arrays = None  # neutral inputs do instead
@@ -452,9 +461,7 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._closed:
             self._raise_closed()
-        source = None if self.artifact is not None else self._conversion.source
-        state = (self.plan, self.signature, self.artifact, self.parity, source, self.name)
-        return _reopen, (state, self.execution)
+        return _reopen, (replace(self._conversion, name=self.name), self.execution)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -489,9 +496,6 @@ class Predictor:
             return self._executor
 
 
-_FIRST_ROW = slice(0, 1)
-
-
 def _named(function: Callable[[Any], Any], name: str, model: str) -> Callable[[Any], Any]:
     function.__name__ = name
     function.__qualname__ = f"Predictor.{name}"
@@ -499,8 +503,5 @@ def _named(function: Callable[[Any], Any], name: str, model: str) -> Callable[[A
     return function
 
 
-def _reopen(state: tuple[Any, ...], execution: Execution) -> Predictor:
-    plan, signature, artifact, parity, source, name = state
-    converter = registry.find("model.onnx" if artifact is not None else source)
-    conversion = Conversion(plan, signature, artifact, parity, source, converter, name)
+def _reopen(conversion: Conversion, execution: Execution) -> Predictor:
     return Predictor(conversion, execution=execution)
