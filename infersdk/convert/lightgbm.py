@@ -298,10 +298,12 @@ def _inputs(
 ) -> tuple[tuple[Field, ...], tuple[TensorSpec, ...]]:
     """Give the columns that float32 cannot tell apart an input of their own."""
     seen = example_matrix(fields, example)
+    zero_missing = source.columns_missing(MISSING_ZERO)
     exact = [
         index
         for index, field in enumerate(fields)
-        if _needs_float64(source, index, field, None if seen is None else seen[:, index])
+        if index not in zero_missing
+        and _needs_float64(source, index, field, None if seen is None else seen[:, index])
     ]
     plain = [index for index in range(len(fields)) if index not in exact]
     placed = {index: (EXACT, column) for column, index in enumerate(exact)}
@@ -335,7 +337,6 @@ def _needs_float64(
         or field.encoding == "code"
         or source.n_categories(index)
         or source.is_linear
-        or index in source.columns_missing(MISSING_ZERO)
     ):
         return False
     whole = hold_whole_numbers(limits)

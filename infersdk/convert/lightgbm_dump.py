@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -119,7 +120,7 @@ class DumpedTree:
         return np.flatnonzero(bits.ravel())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dump:
     """What a model's text and its wrapper say, in one place."""
 
@@ -144,28 +145,49 @@ class Dump:
     pandas_categorical: list[list[Any]] | None
     trees: Sequence[DumpedTree]
 
+    @cached_property
+    def _numeric(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+        """Columns, effective thresholds and kinds of missing value of all numeric splits, by column."""
+        picked = [~tree.is_categorical for tree in self.trees]
+        columns = np.concatenate(
+            [np.empty(0, np.int64), *(t.column[k] for t, k in zip(self.trees, picked, strict=True))]
+        )
+        limits = np.concatenate(
+            [np.empty(0), *(t.threshold[k] for t, k in zip(self.trees, picked, strict=True))]
+        )
+        missing = np.concatenate(
+            [
+                np.empty(0, np.int64),
+                *(t.missing[k] for t, k in zip(self.trees, picked, strict=True)),
+            ]
+        )
+        order = np.argsort(columns, kind="stable")
+        return columns[order], effective_thresholds(limits[order]), missing[order]
+
     def thresholds(self, column: int) -> NDArray[np.float64]:
         """Return the effective thresholds of a column's numeric splits, sorted, without repetition."""
-        found = [
-            effective_thresholds(tree.threshold[~tree.is_categorical & (tree.column == column)])
-            for tree in self.trees
-        ]
-        return np.unique(np.concatenate(found)) if found else np.empty(0)
-
-    def n_categories(self, column: int) -> int:
-        """Return one more than the largest category that a split on the column names, or 0."""
-        top = -1
-        for tree in self.trees:
-            for split in np.flatnonzero(tree.is_categorical & (tree.column == column)):
-                top = max(top, int(tree.members(int(split)).max(initial=0)))
-        return top + 1
+        columns, limits, _ = self._numeric
+        start, stop = np.searchsorted(columns, [column, column + 1])
+        return np.unique(limits[start:stop])
 
     def columns_missing(self, kind: int) -> set[int]:
         """Return the columns with numeric splits of this kind of missing value."""
-        found: set[int] = set()
+        columns, _, missing = self._numeric
+        return set(np.unique(columns[missing == kind]).tolist())
+
+    @cached_property
+    def _largest_categories(self) -> dict[int, int]:
+        largest: dict[int, int] = {}
         for tree in self.trees:
-            found.update(tree.column[~tree.is_categorical & (tree.missing == kind)].tolist())
-        return found
+            for split in np.flatnonzero(tree.is_categorical).tolist():
+                column = int(tree.column[split])
+                top = int(tree.members(split).max(initial=0))
+                largest[column] = max(top, largest.get(column, 0))
+        return largest
+
+    def n_categories(self, column: int) -> int:
+        """Return one more than the largest category that a split on the column names, or 0."""
+        return self._largest_categories.get(column, -1) + 1
 
     @property
     def is_linear(self) -> bool:

@@ -218,6 +218,7 @@ class MembershipTables:
         self._rounding = rounding
         self._ids: dict[tuple[int, bytes], int] = {}
         self._sets: list[tuple[int, NDArray[np.int64]]] = []
+        self._position: NDArray[np.int64] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._sets)
@@ -240,12 +241,15 @@ class MembershipTables:
 
     def place(self, column: NDArray[np.int64]) -> NDArray[np.int64]:
         """Map numbers given by :meth:`column` to columns of the matrix that :meth:`widen` makes."""
-        order = [number for group in self._by_feature().values() for number in group]
-        position = np.empty(len(order), dtype=np.int64)
-        position[order] = np.arange(len(order))
+        if not self._sets:
+            return column
+        if self._position is None or len(self._position) != len(self._sets):
+            order = [number for group in self._by_feature().values() for number in group]
+            self._position = np.empty(len(order), dtype=np.int64)
+            self._position[order] = np.arange(len(order))
         placed = column.copy()
         outside = column >= self._n_features
-        placed[outside] = self._n_features + position[column[outside] - self._n_features]
+        placed[outside] = self._n_features + self._position[column[outside] - self._n_features]
         return placed
 
     def widen(self, graph: Graph, features: str) -> str:

@@ -184,26 +184,24 @@ def edge_rows(
     DataFrame or ndarray of float64, n_rows rows
     """
     source = read(model)
-    thresholds: list[list[NDArray[np.float64]]] = [[] for _ in range(source.n_features)]
+    columns, limits = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     n_categories = [0] * source.n_features
-    if source.booster != "gblinear":
-        for parsed in map(DumpedTree.of, source.trees):
-            numeric = parsed.is_split & ~parsed.is_categorical
-            for column in np.unique(parsed.column[numeric]):
-                chosen = parsed.condition[numeric & (parsed.column == column)]
-                thresholds[column].append(chosen.astype(np.float64))
-            for node in np.flatnonzero(parsed.is_categorical & parsed.is_split):
-                column = parsed.column[node]
-                top = int(parsed.members(int(node)).max(initial=0))
-                n_categories[column] = max(n_categories[column], top + 1)
+    for parsed in map(DumpedTree.of, source.trees):
+        numeric = parsed.is_split & ~parsed.is_categorical
+        columns.append(parsed.column[numeric])
+        limits.append(parsed.condition[numeric])
+        for node in np.flatnonzero(parsed.is_categorical & parsed.is_split).tolist():
+            column = int(parsed.column[node])
+            top = int(parsed.members(node).max(initial=0))
+            n_categories[column] = max(n_categories[column], top + 1)
+    order = np.argsort(np.concatenate(columns), kind="stable")
+    sorted_columns = np.concatenate(columns)[order]
+    sorted_limits = np.concatenate(limits)[order].astype(np.float64)
+    bounds = np.searchsorted(sorted_columns, np.arange(source.n_features + 1))
     specials = () if np.isnan(source.missing) else (source.missing,)
     edges = [
-        ColumnEdges(
-            np.unique(np.concatenate(found)) if found else np.empty(0),
-            specials=specials,
-            n_categories=n,
-        )
-        for found, n in zip(thresholds, n_categories, strict=True)
+        ColumnEdges(np.unique(sorted_limits[start:stop]), specials=specials, n_categories=n)
+        for start, stop, n in zip(bounds[:-1], bounds[1:], n_categories, strict=True)
     ]
     container: Literal["dataframe", "array"] = (
         "dataframe" if signature.container == "dataframe" else "array"
