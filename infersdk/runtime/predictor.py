@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -136,7 +137,7 @@ class Predictor:
         execution: Execution | None = None,
         example: Any = None,
     ) -> None:
-        self.name = conversion.name or type(conversion.source).__name__
+        self.name = conversion.name or _default_name(conversion.source)
         self.signature = conversion.signature
         self.plan = conversion.plan
         self.parity = conversion.parity
@@ -287,6 +288,8 @@ class Predictor:
         """
         if self._first is None:
             raise SessionError(f"Model `{self.name}` has no method to call; use run()")
+        if not rows and not named and (self.artifact is None or self.signature.inputs):
+            raise InputError.mismatch(expected="rows", given="no argument", model=self.name)
         if named:
             if rows:
                 raise InputError.mismatch(
@@ -358,7 +361,10 @@ class Predictor:
         """
         import asyncio
 
-        function = self._first if method is None else self._methods.get(method)
+        if method is None or method == "__call__":
+            function = self._first
+        else:
+            function = self._methods.get(method)
         if function is None:
             raise self._no_method(method or "__call__")
         if self._runs_inline(rows):
@@ -479,10 +485,7 @@ class Predictor:
         run_s = self.calibration.run_s
         if self._closed or run_s is None:
             return self._closed
-        n_rows = 1
-        if isinstance(rows, (list, tuple)) or hasattr(rows, "shape"):
-            n_rows = max(count(rows) if len(getattr(rows, "shape", (1,))) else 1, 1)
-        return n_rows * run_s <= _INLINE_AWAIT_S
+        return _row_count(rows) * run_s <= _INLINE_AWAIT_S
 
     def _threads(self) -> Executor:
         from concurrent.futures import ThreadPoolExecutor
@@ -501,6 +504,24 @@ def _named(function: Callable[[Any], Any], name: str, model: str) -> Callable[[A
     function.__qualname__ = f"Predictor.{name}"
     function.__doc__ = f"Answer as model `{model}`'s own `{name}` would."
     return function
+
+
+def _default_name(source: Any) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).stem
+    return "model" if isinstance(source, bytes) else type(source).__name__
+
+
+def _row_count(rows: Any) -> int:
+    """How many rows there seem to be; whether they are rows at all is for the binder to say."""
+    if isinstance(rows, Mapping):
+        rows = next(iter(rows.values()), None)
+    elif isinstance(rows, tuple) and rows and hasattr(rows[0], "shape"):
+        rows = rows[0]
+    shape = getattr(rows, "shape", None)
+    if isinstance(shape, tuple):
+        return int(shape[0]) if shape else 1
+    return len(rows) if isinstance(rows, (list, tuple)) else 1
 
 
 def _reopen(conversion: Conversion, execution: Execution) -> Predictor:
