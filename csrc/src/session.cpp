@@ -274,7 +274,12 @@ Status Session::read_types(OrtSession* session) {
                                 api.SessionGetOverridableInitializerName,
                                 api.SessionGetOverridableInitializerTypeInfo, &overridable_));
   for (const ValueInfo& value : inputs_) input_names_.push_back(value.name.c_str());
-  for (const ValueInfo& value : outputs_) output_names_.push_back(value.name.c_str());
+  for (const ValueInfo& value : outputs_) {
+    output_names_.push_back(value.name.c_str());
+    bool is_input = false;
+    for (const ValueInfo& input : inputs_) is_input = is_input || input.name == value.name;
+    gives_input_.push_back(is_input);
+  }
   instances_possible_ = fits_an_instance(inputs_) && fits_an_instance(outputs_);
   return Status();
 }
@@ -292,39 +297,54 @@ Status Session::run_interruptible(OrtSession* session, const char* const* input_
                                   const char* const* output_names, size_t n_outputs,
                                   OrtValue** outputs, InterruptCheck check,
                                   void* context) noexcept {
-  return guarded([&]() -> Status {
-    const Api& api = library_->api();
-    Scoped<OrtRunOptions> options(api.ReleaseRunOptions);
-    INFERSDK_RETURN_IF_ERROR(library_->check(api.CreateRunOptions(options.out())));
+  // What the run's thread and this one share.
+  struct Exchange {
+    explicit Exchange(const Api& api) : options(api.ReleaseRunOptions) {}
+    Scoped<OrtRunOptions> options;
     std::mutex mutex;
     std::condition_variable finished;
     bool done = false;
     Status status;
-    std::thread runner([&] {
-      Status result = run_once(session, options.get(), input_names, inputs, n_inputs,
+    std::thread runner;
+  };
+  return guarded([&]() -> Status {
+    const Api& api = library_->api();
+    const uint64_t generation = Library::process_generation();
+    auto exchange = std::make_unique<Exchange>(api);
+    Exchange& shared = *exchange;
+    INFERSDK_RETURN_IF_ERROR(library_->check(api.CreateRunOptions(shared.options.out())));
+    shared.runner = std::thread([&] {
+      Status result = run_once(session, shared.options.get(), input_names, inputs, n_inputs,
                                output_names, n_outputs, outputs);
-      std::lock_guard<std::mutex> lock(mutex);
-      status = std::move(result);
-      done = true;
-      finished.notify_one();
+      std::lock_guard<std::mutex> lock(shared.mutex);
+      shared.status = std::move(result);
+      shared.done = true;
+      shared.finished.notify_one();
     });
     bool interrupted = false;
     {
-      std::unique_lock<std::mutex> lock(mutex);
-      while (!finished.wait_for(lock, kInterruptSlice, [&] { return done; })) {
+      std::unique_lock<std::mutex> lock(shared.mutex);
+      while (!shared.finished.wait_for(lock, kInterruptSlice, [&] { return shared.done; })) {
         if (interrupted) continue;
         lock.unlock();
-        if (check(context) != 0) {
+        const bool stop = check(context) != 0;
+        if (Library::process_generation() != generation) {
+          // A signal handler has forked and this is the child: the run's thread is not here, so it
+          // would be waited for without end, and what it may have been changing is left alone.
+          (void)exchange.release();
+          return Status(StatusCode::kInternal, "the process was forked during the run");
+        }
+        if (stop) {
           interrupted = true;
           // The run stops at its next node; its thread and values are needed until then.
-          Status ignored = library_->check(api.RunOptionsSetTerminate(options.get()));
+          Status ignored = library_->check(api.RunOptionsSetTerminate(shared.options.get()));
           (void)ignored;
         }
         lock.lock();
       }
     }
-    runner.join();
-    if (!interrupted) return status;
+    shared.runner.join();
+    if (!interrupted) return std::move(shared.status);
     return Status(StatusCode::kInterrupted, "interrupted");
   });
 }
@@ -389,7 +409,9 @@ Status Session::run(Instance* instance, InterruptCheck check, void* context) noe
                              check, context);
   };
   Status status = once();
-  if (status.ok() || status.code() == StatusCode::kInterrupted || !prebuilt) return status;
+  const bool refused =
+      status.code() == StatusCode::kInvalidArgument || status.code() == StatusCode::kRuntime;
+  if (!refused || !prebuilt) return status;
   // The prebuilt outputs may be what failed: the truth is what a run with fresh ones says.
   for (size_t i = 0; i < n_outputs; ++i) {
     if (instance->outputs[i].value == nullptr && instance->results[i] != nullptr) {
@@ -412,6 +434,10 @@ void Session::release(Instance* instance) noexcept {
   }
   std::unique_ptr<Instance> owned(instance);
   State* state = state_.load(std::memory_order_acquire);
+  if (state->generation != Library::process_generation()) {
+    (void)owned.release();  // of a parent whose run a fork cut short: its locks may be held for ever
+    return;
+  }
   bool keep = false;
   if (!instance->fresh_results) {
     std::lock_guard<std::mutex> lock(state->mutex);
@@ -481,7 +507,7 @@ void Session::learn(const int64_t* key, size_t key_length, OrtValue* const* outp
     for (size_t i = 0; i < outputs_.size(); ++i) {
       Instance::Slot& slot = built->outputs[i];
       INFERSDK_RETURN_IF_ERROR(describe(outputs[i], &slot.element, &slot.dims));
-      if (slot.element == ElementType::kString ||
+      if (slot.element == ElementType::kString || gives_input_[i] ||
           !prebuild_outputs_.load(std::memory_order_relaxed)) {
         continue;  // made afresh by each run
       }

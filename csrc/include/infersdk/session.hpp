@@ -180,6 +180,7 @@ class Session {
   std::vector<ValueInfo> overridable_;
   std::vector<const char*> input_names_;
   std::vector<const char*> output_names_;
+  std::vector<bool> gives_input_;  // outputs that are an input itself: nothing is written for them
   bool instances_possible_ = false;
   std::atomic<bool> prebuild_outputs_{true};
   std::atomic<int64_t> cost_ns_[kCostBuckets] = {};
