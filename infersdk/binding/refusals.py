@@ -6,7 +6,6 @@ or an integer of a million digits must not cost a second of formatting or fill t
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -183,6 +182,8 @@ class Refusals:
 
     def _suggestions(self, extra: Sequence[object], present: set[object]) -> list[str]:
         """Return "Did you mean" sentences; only for a few short names, as matching is not linear."""
+        import difflib
+
         free = [field.name for field in self._fields if field.name not in present]
         suggestions = []
         for name in extra[:3]:

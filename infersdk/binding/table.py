@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from infersdk._native import Bound, RowBinder
 from infersdk.binding.columns import plain_series, plain_values, unmasked
-from infersdk.binding.foreign import array_of, is_frame, is_series, is_tensor
+from infersdk.binding.foreign import array_of, is_frame, is_series, is_tensor, tensor_to_array
 from infersdk.binding.refusals import MAX_NAMES, Refusals, describe, name_list
 from infersdk.types import Field, TensorSpec, ValueSpec
 
@@ -80,9 +80,7 @@ class TableBinder:
         if bound is not None:
             return bound
         if is_tensor(rows):
-            array = array_of(rows)
-            assert array is not None
-            bound = self._bind_array(array)
+            bound = self._bind_array(tensor_to_array(rows))
             return Bound(bound.arrays, bound.n_rows, torch=True)
         if isinstance(rows, np.ndarray):
             return self._bind_array(rows)
@@ -93,7 +91,7 @@ class TableBinder:
         if isinstance(rows, (Mapping, tuple, np.void)):
             row = _row(rows)
             if isinstance(row, dict):
-                return self._bind_one(row)
+                return self._native.bind(row)
         if isinstance(rows, (tuple, list)):
             return self._bind_sequence(list(rows))
         if not isinstance(rows, (str, bytes, bytearray, np.generic)):
@@ -118,11 +116,6 @@ class TableBinder:
             hint = "Decode it first: json.loads(rows)"
         self._refusals.refuse_rows(describe(rows), hint=hint)
 
-    def _bind_one(self, row: dict[Any, Any]) -> Bound:
-        bound = self._native.bind(row)
-        assert bound is not None
-        return bound
-
     def _bind_sequence(self, rows: list[Any]) -> Bound:
         """Bind a list with something else than dicts, lists and tuples in it, or a tuple."""
         if not rows or _row(rows[0]) is None:
@@ -131,14 +124,13 @@ class TableBinder:
                     f"a list of {describe(rows[0])}", hint="Concatenate them first"
                 )
             return self._native.bind_row(tuple(rows)) if rows else self._bind_empty()
-        plain = []
+        plain: list[dict[Any, Any] | tuple[Any, ...]] = []
         for index, item in enumerate(rows):
             row = _row(item)
             if row is None:
                 self._refusals.refuse_rows(describe(item), row=index)
             plain.append(row)
         bound = self._native.bind(plain)
-        assert bound is not None
         return Bound(bound.arrays, bound.n_rows, torch=is_tensor(rows[0]))
 
     def _bind_empty(self) -> Bound:
@@ -244,7 +236,7 @@ class TableBinder:
         row = _series_row(series)
         if len(row) != len(index):
             self._refuse_repeated(index, "a Series")
-        return self._bind_one(row)
+        return self._native.bind(row)
 
     def _refuse_repeated(self, names: list[Hashable], what: str) -> NoReturn:
         counts = Counter(str(name) for name in names)

@@ -8,7 +8,6 @@ number never read as a bool, text never as a number.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -335,6 +334,8 @@ class TensorsBinder:
         return value
 
     def _by_name(self, values: Mapping[Any, Any]) -> list[Any]:
+        import difflib
+
         missing = [
             spec.name
             for spec in self._inputs

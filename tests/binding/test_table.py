@@ -18,7 +18,7 @@ from scipy import sparse
 
 from infersdk.binding import Binder, table
 from infersdk.errors import InputError
-from infersdk.types import Field, Signature, TensorSpec
+from infersdk.types import Field, SequenceSpec, Signature, TensorSpec
 
 FIELDS = (
     Field("age", "int", "numbers", 0),
@@ -428,6 +428,7 @@ BAD = {
         None,
         None,
     ),
+    "table of records": (RECORDS.reshape(2, 1), "(2, 1)", None, None),
     "record without a field": (
         RECORDS[["age", "city"]],
         "structured array without",
@@ -592,6 +593,17 @@ def test_the_cell_at_fault_is_named_alike(layout):
     assert (caught.value.field, caught.value.row) == ("x0", 3)
 
 
+@pytest.mark.parametrize(
+    ("method", "hint"),
+    [("model_dump", r"row.model_dump\(\)"), ("to_pandas", r"rows.to_pandas\(\)")],
+)
+def test_objects_that_could_be_rows(method, hint):
+    """Validation models and the frames of other libraries say how they become rows."""
+    kind = type("Foreign", (), {method: lambda self: None})
+    with pytest.raises(InputError, match=hint):
+        MIXED.bind(kind())
+
+
 class TestHostileValues:
     """Messages must stay short and cheap whatever is in the request."""
 
@@ -654,6 +666,16 @@ def test_integer_column_names():
     ("signature", "message"),
     [
         (Signature((), (), (), (Field("x", "float", "n"),), "array"), "no input"),
+        (
+            Signature(
+                (SequenceSpec("n", TensorSpec("", "float32", ("N",))),),
+                (),
+                (),
+                (Field("x", "float", "n"),),
+                "array",
+            ),
+            "only fill tensors",
+        ),
         (Signature((TensorSpec("t", "float32", ("N",)),), (), (), (), "text"), "one string input"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 import types
 
 import ml_dtypes
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from infersdk.binding import Binder, coerce
-from infersdk.errors import InputError
+from infersdk.errors import InputError, MissingDependencyError
 from infersdk.types import MapSpec, OptionalSpec, SequenceSpec, Signature, TensorSpec
 
 
@@ -261,6 +262,16 @@ class TestCasts:
         bound = tensors(TensorSpec("x", "bfloat16", ("N",))).bind(tensor)
         assert bound.torch
         assert bound.n_rows == 2
+
+    def test_no_such_dtype(self):
+        with pytest.raises(ValueError, match="'float7'"):
+            coerce(TensorSpec("x", "float7", ()), 1.0, model="m")
+
+    def test_without_ml_dtypes(self, monkeypatch):
+        """Its import tells numpy the names of its dtypes, so an unknown name stands for one of them."""
+        monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+        with pytest.raises(MissingDependencyError, match="pip install ml_dtypes"):
+            coerce(TensorSpec("x", "float7", ()), 1.0, model="m")
 
     def test_scalars(self):
         got = coerce(TensorSpec("x", "float32", ()), 2.5, model="m")
