@@ -1,11 +1,14 @@
-"""load() and convert(): where the rooms are put together."""
+"""load() and convert(): where the rooms are put together.
+
+The convert room is imported when a model is: it is the larger half of the package, and a worker that
+has not loaded a model yet need not pay for it.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 from infersdk.artifact import Artifact
-from infersdk.convert import convert_model
 from infersdk.errors import ConversionError, ParityError
 from infersdk.options import Execution
 from infersdk.runtime import Predictor
@@ -74,6 +77,8 @@ def load(
     >>> iris.predict(X[:3])
     array([0, 0, 0])
     """
+    from infersdk.convert import convert_model
+
     conversion = convert_model(
         model, example=example, name=name, on_mismatch=on_mismatch, opset=opset
     )
@@ -111,6 +116,8 @@ def convert(
     """
     if on_mismatch not in ("raise", "warn"):
         raise ValueError(f"Expected on_mismatch to be 'raise' or 'warn', got {on_mismatch!r}")
+    from infersdk.convert import convert_model
+
     conversion = convert_model(
         model, example=example, name=name, on_mismatch=on_mismatch, opset=opset
     )

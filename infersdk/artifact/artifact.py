@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shutil
 import stat
-import tempfile
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -245,6 +242,8 @@ class Artifact:
         64 hex digits, as the seal says. It covers external data too, through their own sha256 in the
         metadata.
         """
+        import hashlib
+
         if self._digest is None:
             stored = self._stored
             self._check_unchanged(stored)
@@ -502,6 +501,8 @@ class Artifact:
 
     def _spill(self, proto: ModelProto, folder: str | None) -> None:
         """Keep weights that are too large for memory, or someone else's, in a folder of our own."""
+        import tempfile
+
         temporary = tempfile.mkdtemp(prefix="infersdk-")
         weakref.finalize(self, _remove_folder, temporary, os.getpid())
         path = os.path.join(temporary, "model.onnx")
@@ -553,6 +554,8 @@ class Artifact:
             file.commit(name)
 
     def _copy(self, stored: _Stored, path: str) -> None:
+        import shutil
+
         target, name = os.path.split(path)
         with temporary_file(target) as file:
             if stored.data is not None:
@@ -607,6 +610,8 @@ class Artifact:
 
 def _seal(head: bytes, body: bytes) -> tuple[bytes, str]:
     """Join header, body and the trailer over both; the digest comes second."""
+    import hashlib
+
     digest = hashlib.sha256(head)
     digest.update(body)
     text = digest.hexdigest()
@@ -621,6 +626,8 @@ def _seal(head: bytes, body: bytes) -> tuple[bytes, str]:
 
 def _read_seal(data: bytes, verify: bool, where: str) -> tuple[bool, bool, str | None]:
     """Whether a file looks like ours, whether its seal was found whole, and the seal's digest."""
+    import hashlib
+
     prefix = metadata.PREFIX.encode()
     seal = data[-metadata.TRAILER_BYTES :]
     # Both ends are asked, so that damage to one does not make it look like another tool's file.
@@ -790,6 +797,8 @@ def _data_files_of(path: str) -> set[str]:
 
 
 def _remove_folder(folder: str, pid: int) -> None:
+    import shutil
+
     # A forked child inherits the finalizer; the folder is still its parent's.
     if os.getpid() == pid:
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,6 @@ name a regular file inside the model's own folder, and the tensor must lie withi
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -235,6 +234,8 @@ def embed(model: ModelProto, folder: str) -> None:
 
 def sha256_of_file(path: str) -> str:
     """Hash a file in bounded memory; 64 hex digits."""
+    import hashlib
+
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -254,6 +255,8 @@ class DataWriter:
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        import hashlib
+
         self._file = file
         self._hash = hashlib.sha256()
         self.size_bytes = 0

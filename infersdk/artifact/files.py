@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -21,6 +20,8 @@ class TemporaryFile:
     """
 
     def __init__(self, folder: str) -> None:
+        import secrets
+
         self.path = os.path.join(folder, f".infersdk-{os.getpid()}-{secrets.token_hex(4)}.tmp")
         # 0o666 and not mkstemp's 0o600: the umask decides, as for any file the user writes.
         handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

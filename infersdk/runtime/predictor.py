@@ -24,8 +24,6 @@ import numpy as np
 from infersdk._native import Session
 from infersdk.artifact import Artifact
 from infersdk.binding import Binder, SourceBinder, coerce, make_answerer
-from infersdk.convert import Conversion
-from infersdk.convert.rows import count, take
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
 from infersdk.options import Execution
 from infersdk.runtime.calibration import Calibration, calibrate
@@ -34,6 +32,8 @@ from infersdk.types import Method, ParityReport, Plan, Signature
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from infersdk.convert import Conversion
 
 __all__ = ["Predictor"]
 
@@ -254,6 +254,8 @@ class Predictor:
         return _named(call, method.name, self.name)
 
     def _calibrate(self, example: Any) -> Calibration:
+        from infersdk.convert.rows import count, take
+
         arrays = None
         reason = "one row of the example"
         if example is not None and self.execution.calibration_s > 0:
