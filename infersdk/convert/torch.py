@@ -263,7 +263,11 @@ def _edge_rows(
         count = _affordable(model, subject, rows, n_rows)
     else:
         count = None
-    made = varied(subject.tensors, rows, count, rng, factors=(1.0, -1.0, 0.0, 0.1, 3.0))
+    factors = [1.0, -1.0, 0.1, 3.0]
+    if all(isinstance(spec, TensorSpec) and "int" not in spec.dtype for spec in signature.outputs):
+        # A row of zeros often gives equal scores; which of them is the largest is arbitrary then.
+        factors.append(0.0)
+    made = varied(subject.tensors, rows, count, rng, factors=factors)
     plain = tuple(
         resized(tensor, 0, count) if count is not None and index in rows else tensor
         for index, tensor in enumerate(subject.tensors)

@@ -45,6 +45,7 @@ __all__ = [
     "to_tensors",
     "unwrap",
     "weight_bytes",
+    "with_gradients",
 ]
 
 
@@ -306,6 +307,18 @@ def quiet() -> Iterator[None]:
                 logging.getLogger(name).setLevel(level)
 
 
+def with_gradients(module: Any) -> Any:
+    """Return a copy of a private copy whose floating-point parameters, shared, require gradients."""
+    import torch
+
+    def replace(tensor: torch.Tensor, shared: bool) -> torch.Tensor:
+        if isinstance(tensor, torch.nn.Parameter) and tensor.is_floating_point():
+            return torch.nn.Parameter(tensor.detach())
+        return tensor
+
+    return _copy(module, replace)
+
+
 _EVAL_VIEWS: Any = None
 """Eval-mode views by module, weakly held; filled on first use, because torch is imported lazily."""
 
@@ -551,7 +564,7 @@ def _parameters(model: Any, n_values: int) -> tuple[list[str], list[inspect.Para
         return [], []
     else:
         parameters = list(inspect.signature(model.forward).parameters.values())
-    names = []
+    names: list[str] = []
     for item in parameters:
         if item.kind is inspect.Parameter.VAR_POSITIONAL:
             names += [f"{item.name}_{index}" for index in range(n_values - len(names))]

@@ -373,10 +373,10 @@ def _study_lengths(
         name = _axis_name(base[index].ndim, axis, taken)
         for index, axis in group:
             shapes[index][axis] = name
-        for place, (old, tensor) in enumerate(zip(fixed, answer.tensors, strict=False)):
-            shape = answers[place]
+        for position, (old, tensor) in enumerate(zip(fixed, answer.tensors, strict=False)):
+            shape = answers[position]
             if shape is None or tensor.ndim != len(shape):
-                answers[place] = None
+                answers[position] = None
                 continue
             for axis, (before, after) in enumerate(zip(old, tensor.shape, strict=True)):
                 if before != after and isinstance(shape[axis], int):

@@ -159,6 +159,19 @@ class Loop(nn.Module):
         return state
 
 
+class Classed(nn.Module):
+    """A class token for each row: ``len(x)`` is a plain number to torch.export, unless it reads bytecode."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x):
+        return self.encoder(torch.cat([self.token.expand(len(x), -1, -1), x], 1))[:, 0]
+
+
 class Centered(nn.Module):
     def forward(self, x):
         return x - x.mean(0)
@@ -455,6 +468,18 @@ def test_whole_numbers_as_answers():
     assert np.array_equal(converted.run(x)[0], eager(model, x).numpy())
 
 
+def test_equal_scores_are_no_difference():
+    class Best(nn.Module):
+        def forward(self, x):
+            values, indices = x.topk(2, -1)
+            return {"values": values, "indices": indices}
+
+    conversion = convert_model(Best(), example=torch.randn(5, 6))
+    assert conversion.plan.kind == "onnx"
+    assert conversion.parity.passed
+    assert conversion.parity.label_flips == 0
+
+
 def test_squeeze_keeps_the_batch_axis_of_a_single_row():
     model = Squeezed()
     converted = Converted(model, torch.randn(1, 4))
@@ -599,6 +624,15 @@ def test_an_unrolled_loop_fixes_the_length_and_says_so():
     assert any("`length`" in note for note in converted.notes)
     for n_rows in (1, 2, 5):
         x = torch.randn(n_rows, 6, 4)
+        converted.assert_like([eager(model, x)], x)
+
+
+def test_the_number_of_rows_as_a_plain_number_stays_open():
+    model = Classed()
+    converted = Converted(model, torch.randn(2, 4, 8))
+    assert converted.inputs == {"x": ("N", "length", 8)}
+    for shape in ((1, 4, 8), (3, 4, 8), (5, 9, 8)):
+        x = torch.randn(shape)
         converted.assert_like([eager(model, x)], x)
 
 
