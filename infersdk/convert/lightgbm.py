@@ -3,9 +3,10 @@
 The booster's own text format is read and written as one TreeEnsemble node with the objective's link
 function behind it; no other converter is involved.
 
-LightGBM compares float64 ``x <= threshold`` and the graph takes float32. Thresholds are rounded down,
-so that every row of float32 numbers takes the same path in both. A float64 column that float32 cannot
-tell apart (unix timestamps) may take another; :func:`edge_rows` makes rows that show it.
+LightGBM compares float64 ``x <= threshold`` and ONNX Runtime's trees float32. Thresholds are rounded
+down, so that every row of float32 numbers takes the same path in both. Columns whose float64 values
+float32 cannot tell apart (unix timestamps, coordinates) get an input of their own, float64, and are
+replaced in the graph by the rank of the value among the column's thresholds, which is exact.
 
 Covered: gbdt, dart, goss and rf; linear trees; every objective of LightGBM 4.7, and custom ones, which
 answer raw scores as they do in LightGBM; early stopping; missing values of all three kinds
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,8 @@ _BINS = 255
 _COARSE_GAP = 1 << 14
 """Thresholds fewer float32 numbers apart than this are compared as float64: 1 row in 16384 or more
 would fall into the float32 number that holds a threshold."""
+_COLLAPSED_GAP = 8
+"""And so are thresholds this close even if alone: a quarter of their gap is lost in float32."""
 _MAX_RANKS = 1 << 12
 """A column with more thresholds is left to float32: ranking it would cost more than the trees."""
 _WHOLE_FLOAT32 = 1 << 24
@@ -62,7 +65,7 @@ _WHOLE_FLOAT32 = 1 << 24
 
 
 def can_convert(model: object) -> bool:
-    """Whether ``model`` is an in-process LightGBM estimator or a Booster."""
+    """Whether ``model`` is one of LightGBM's scikit-learn estimators or a Booster (not Dask)."""
     lineage = [(cls.__module__, cls.__name__) for cls in type(model).__mro__]
     if any(module.startswith("lightgbm.dask") for module, _ in lineage):
         return False
@@ -81,7 +84,8 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     Returns
     -------
     Signature
-        One float32 input ``features`` (N, n_features), into which all fields are packed.
+        One float32 input ``features`` (N, n_features) into which all fields are packed, save those
+        that float32 cannot tell apart: they are packed into a float64 input ``exact``.
 
     Raises
     ------
@@ -183,10 +187,7 @@ def edge_rows(
                 exact=field.input == EXACT,
             )
         )
-    container: Literal["dataframe", "array"] = (
-        "dataframe" if signature.container == "dataframe" else "array"
-    )
-    return rows_at_edges(signature.fields, container, edges, example, n_rows=n_rows, rng=rng)
+    return rows_at_edges(signature, edges, example, n_rows=n_rows, rng=rng)
 
 
 def _signature(model: Any, source: Dump, example: Any) -> Signature:
@@ -195,7 +196,6 @@ def _signature(model: Any, source: Dump, example: Any) -> Signature:
     outputs: list[TensorSpec] = []
     if source.wrapper == "classifier" and not source.custom:
         classes = source.classes
-        assert classes is not None
         n_columns = n_outputs if n_outputs > 1 else 2
         dtype = classes.dtype.str if classes.dtype.kind in "US" else classes.dtype.name
         labels = Labels(tuple(classes.tolist()), dtype)
@@ -353,4 +353,5 @@ def _needs_float64(
         return large
     gaps = np.diff(limits) if len(limits) > 1 else np.array([source.spans[index] / _BINS])
     spacing = np.spacing(np.abs(limits[: len(gaps)]).astype(np.float32)).astype(np.float64)
-    return bool(np.median(gaps / spacing) < _COARSE_GAP)
+    apart = gaps / spacing
+    return bool(np.median(apart) < _COARSE_GAP or apart.min() < _COLLAPSED_GAP)

@@ -125,7 +125,8 @@ class Dump:
     """What a model's text and its wrapper say, in one place."""
 
     wrapper: Literal["booster", "classifier", "model"]
-    classes: NDArray[Any] | None
+    classes: NDArray[Any]
+    """Of a classifier, else empty."""
     custom: bool
     """A classifier trained with a callable objective answers raw scores."""
     stops_early: bool
@@ -200,7 +201,7 @@ class Dump:
         return self.pandas_categorical is not None or self.names != plain
 
 
-def is_booster(model: object) -> bool:
+def _is_booster(model: object) -> bool:
     return any(
         cls.__name__ == "Booster" and cls.__module__ == "lightgbm.basic"
         for cls in type(model).__mro__
@@ -208,9 +209,16 @@ def is_booster(model: object) -> bool:
 
 
 def read(model: Any) -> Dump:
+    """Read a fitted estimator or a Booster.
+
+    Raises
+    ------
+    UnsupportedModelError
+        It is not fitted.
+    """
     wrapper: Literal["booster", "classifier", "model"]
-    classes, custom, stops_early = None, False, False
-    if is_booster(model):
+    classes, custom, stops_early = np.empty(0), False, False
+    if _is_booster(model):
         wrapper, booster = "booster", model
     else:
         wrapper = "classifier" if hasattr(model, "predict_proba") else "model"

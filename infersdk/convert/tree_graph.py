@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = [
     "EXACT",
     "FEATURES",
+    "FLOAT",
+    "INT64",
     "Graph",
     "MembershipTables",
     "Tree",
@@ -49,6 +51,9 @@ FEATURES = "features"
 
 EXACT = "exact"
 """Name of the graph input that takes as float64 the columns float32 cannot tell apart, (N, k)."""
+
+FLOAT, INT64 = 1, 7
+"""onnx.TensorProto's numbers for the ``to`` of a Cast."""
 
 DEFAULT_OPSET = 18
 _ML_OPSET = 3
@@ -286,7 +291,7 @@ class MembershipTables:
         if self._rounding == "floor":
             bounded = graph.add("Floor", bounded)
         known = graph.add("Where", missing, graph.constant([-2.0], "float32"), bounded)
-        whole = graph.add("Cast", known, to=7)  # int64; truncates toward zero
+        whole = graph.add("Cast", known, to=INT64)  # truncates toward zero
         rows = graph.add("Add", whole, graph.constant([2], "int64"))
         pieces = [features]
         for position, (group, top) in enumerate(zip(groups.values(), largest, strict=True)):
@@ -345,7 +350,7 @@ def add_ranks(graph: Graph, values: str, thresholds: Sequence[NDArray[np.float64
         row[: len(limits)] = limits
     wide = graph.add("Unsqueeze", values, graph.constant([2], "int64"))
     above = graph.add("Greater", wide, graph.constant(padded, "float64"))
-    counted = graph.add("Cast", above, to=1)
+    counted = graph.add("Cast", above, to=FLOAT)
     ranks = graph.add("ReduceSum", counted, graph.constant([2], "int64"), keepdims=0)
     missing = graph.add("IsNaN", values)
     return graph.add("Where", missing, graph.constant(np.nan, "float32"), ranks)

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infersdk.convert.tree_graph import floor_float32
-from infersdk.types import Field
+from infersdk.errors import UnsupportedModelError
+from infersdk.types import Field, Signature
 
 __all__ = [
     "FLOAT32_MAX",
@@ -100,8 +101,7 @@ def hold_whole_numbers(thresholds: NDArray[np.float64]) -> bool:
 
 
 def edge_rows(
-    fields: Sequence[Field],
-    container: Literal["dataframe", "array"],
+    signature: Signature,
     edges: Sequence[ColumnEdges],
     example: Any,
     *,
@@ -112,14 +112,17 @@ def edge_rows(
 
     Parameters
     ----------
-    fields, edges : sequences, one entry per column
-    container : {"dataframe", "array"}
+    signature : Signature
+        Its fields are the columns, its container the kind of rows.
+    edges : sequence of ColumnEdges
+        One for each field.
     example : DataFrame, 2-D array or None
         Where a row is not at an edge it takes the example's values; without one, values between and
         around the thresholds, and normal draws in columns the model never compares.
     n_rows : int
     rng : numpy.random.Generator
     """
+    fields = signature.fields
     known = example_matrix(fields, example)
     matrix = np.empty((n_rows, len(fields)), dtype=np.float64)
     # Half of the rows have every column at an edge. The others have a few there, so that the rest of
@@ -144,9 +147,7 @@ def edge_rows(
         if field.missing == "nan" and field.dtype != "bool":
             base = np.where(rng.random(n_rows) < 0.08, np.nan, base)
         matrix[:, index] = base
-    if container == "array":
-        return matrix
-    return _frame(fields, matrix)
+    return _frame(fields, matrix) if signature.container == "dataframe" else matrix
 
 
 def _draw(
@@ -223,12 +224,24 @@ def dtype_of_column(dtype: Any) -> Literal["float", "int", "bool"]:
 def pandas_categories(
     categories: Sequence[Any],
 ) -> tuple[Literal["float", "int", "bool", "string"], tuple[Any, ...]]:
-    """Return the field dtype and the plain Python values of a category column."""
+    """Return the field dtype and the plain Python values of a category column.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The categories are of several kinds, or of one that a field has no dtype for.
+    """
     values = tuple(value.item() if isinstance(value, np.generic) else value for value in categories)
-    if all(isinstance(value, bool) for value in values):
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
         return "bool", values
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+    if kinds <= {int}:
         return "int", values
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    if kinds <= {int, float}:
         return "float", values
-    return "string", values
+    if kinds == {str}:
+        return "string", values
+    raise UnsupportedModelError(
+        "Expected categories that are all text, all numbers or all booleans, got "
+        f"{', '.join(sorted(kind.__name__ for kind in kinds))}"
+    )

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from infersdk.convert.tree_graph import (
     FEATURES,
+    FLOAT,
+    INT64,
     Graph,
     MembershipTables,
     Tree,
@@ -64,7 +66,7 @@ _SOURCE_DTYPES = {"int": "int64", "float": "float64", "q": "float64", "i": "bool
 
 
 def can_convert(model: object) -> bool:
-    """Whether ``model`` is a fitted-in-process XGBoost estimator or a Booster."""
+    """Whether ``model`` is one of XGBoost's scikit-learn estimators or a Booster (not Dask, not Spark)."""
     lineage = [(cls.__module__, cls.__name__) for cls in type(model).__mro__]
     if any(module.startswith(("xgboost.dask", "xgboost.spark")) for module, _ in lineage):
         return False
@@ -90,7 +92,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     UnsupportedModelError
         The model is not fitted, or a category column's categories are not known.
     """
-    return _signature(model, read(model), example)
+    return _signature(read(model), example)
 
 
 def to_onnx(
@@ -203,17 +205,14 @@ def edge_rows(
         ColumnEdges(np.unique(sorted_limits[start:stop]), specials=specials, n_categories=n)
         for start, stop, n in zip(bounds[:-1], bounds[1:], n_categories, strict=True)
     ]
-    container: Literal["dataframe", "array"] = (
-        "dataframe" if signature.container == "dataframe" else "array"
-    )
-    return rows_at_edges(signature.fields, container, edges, example, n_rows=n_rows, rng=rng)
+    return rows_at_edges(signature, edges, example, n_rows=n_rows, rng=rng)
 
 
-def _signature(model: Any, source: Dump, example: Any) -> Signature:
+def _signature(source: Dump, example: Any) -> Signature:
     dtypes = frame_dtypes(example)
     named = bool(source.feature_names)
     names = source.feature_names or tuple(f"f{i}" for i in range(source.n_features))
-    fields = tuple(_field(source, index, name, example, dtypes) for index, name in enumerate(names))
+    fields = tuple(_field(source, index, name, dtypes) for index, name in enumerate(names))
 
     methods: list[Method] = []
     outputs: list[TensorSpec] = []
@@ -247,7 +246,7 @@ def _signature(model: Any, source: Dump, example: Any) -> Signature:
     )
 
 
-def _field(source: Dump, index: int, name: str, example: Any, dtypes: Any) -> Field:
+def _field(source: Dump, index: int, name: str, dtypes: Any) -> Field:
     kind = source.feature_types[index] if source.feature_types else "float"
     dtype = None if dtypes is None else dtypes.get(name)
     if kind == "c" and source.feature_names:
@@ -303,7 +302,7 @@ def _add_outputs(graph: Graph, margin: str, source: Dump) -> None:
     if source.wrapper != "classifier":
         if source.objective == "multi:softmax":
             label = graph.add("ArgMax", margin, axis=1, keepdims=1)
-            graph.add("Cast", label, to=1, output="prediction")
+            graph.add("Cast", label, to=FLOAT, output="prediction")
         else:
             _add_link(graph, margin, source.objective, "prediction")
         return
@@ -316,7 +315,7 @@ def _add_outputs(graph: Graph, margin: str, source: Dump) -> None:
     elif kind == "multilabel":
         values = _add_link(graph, margin, source.objective, "probabilities")
         above = graph.add("Greater", values, graph.constant(0.5, "float32"))
-        graph.add("Cast", above, to=7, output="label")
+        graph.add("Cast", above, to=INT64, output="label")
     else:
         value = _add_link(graph, margin, source.objective, None)
         rest = graph.add("Sub", graph.constant(1.0, "float32"), value)
@@ -331,7 +330,7 @@ def _add_link(graph: Graph, margin: str, objective: str, output: str | None) -> 
         return graph.add("Exp", margin, output=output)
     if objective == "binary:hinge":
         above = graph.add("Greater", margin, graph.constant(0.0, "float32"))
-        return graph.add("Cast", above, to=1, output=output)
+        return graph.add("Cast", above, to=FLOAT, output=output)
     if objective in MULTICLASS:
         return graph.add("Softmax", margin, axis=1, output=output)
     return graph.add("Identity", margin, output=output)

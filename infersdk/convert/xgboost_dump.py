@@ -57,6 +57,8 @@ class DumpedTree:
     """The arrays of one tree in the booster's JSON, one entry per node."""
 
     is_split: NDArray[np.bool_]
+    is_leaf: NDArray[np.bool_]
+    """Neither is a deleted node."""
     is_categorical: NDArray[np.bool_]
     column: NDArray[np.int64]
     condition: NDArray[np.float32]
@@ -93,6 +95,7 @@ class DumpedTree:
         starts = zip(raw["categories_segments"], raw["categories_sizes"], strict=True)
         return cls(
             is_split=reached & (left != -1),
+            is_leaf=reached & (left == -1),
             is_categorical=np.asarray(raw["split_type"], dtype=np.int64) == 1,
             column=np.asarray(raw["split_indices"], dtype=np.int64),
             condition=condition,
@@ -108,11 +111,6 @@ class DumpedTree:
         """Return the categories that go right at a categorical split."""
         start, size = self.segments[node]
         return self.categories[start : start + size]
-
-    @property
-    def is_leaf(self) -> NDArray[np.bool_]:
-        """Leaves; among them deleted nodes, which no split refers to."""
-        return self.left == -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +144,7 @@ class Dump:
 
 
 def is_booster(model: object) -> bool:
+    """Whether ``model`` is a Booster and not an estimator around one."""
     return any(
         cls.__name__ == "Booster" and cls.__module__ == "xgboost.core"
         for cls in type(model).__mro__
@@ -153,6 +152,13 @@ def is_booster(model: object) -> bool:
 
 
 def read(model: Any) -> Dump:
+    """Read a fitted estimator or a Booster.
+
+    Raises
+    ------
+    UnsupportedModelError
+        It is not trained, or its kind of booster is not known.
+    """
     import xgboost
 
     wrapper: Literal["booster", "classifier", "regressor"]
@@ -179,6 +185,8 @@ def read(model: Any) -> Dump:
     name = learner["gradient_booster"]["name"]
     n_features = int(param["num_feature"])
     n_outputs = max(1, int(param["num_class"]), int(param.get("num_target", 1)))
+    if not n_features:
+        raise UnsupportedModelError("Expected a trained xgboost.Booster, got one without features")
     objective = learner["objective"]["name"]
     best = learner["attributes"].get("best_iteration") if wrapper != "booster" else None
 

@@ -145,6 +145,9 @@ def test_labels_keep_their_type(data, assert_faithful):
     assert_faithful(converter, lgb.LGBMClassifier(**SMALL).fit(X, two.astype(bool)))
     names = np.array(["no", "yes"], dtype=object)
     assert_faithful(converter, lgb.LGBMClassifier(**SMALL).fit(X, names[two]))
+    assert_faithful(
+        converter, lgb.LGBMClassifier(**SMALL).fit(X, pd.Series(names[two], dtype="str"))
+    )
 
 
 def test_early_stopping_answers_from_the_best_round(data, assert_faithful):
@@ -541,3 +544,46 @@ def test_random_models_on_random_rows(seed, leaves, scale, options, assert_faith
     ).fit(X, rng.normal(size=60))
     assert_faithful(converter, model, example=X, n_distinct=1)
     assert_faithful(converter, model, example=X, rows=X, n_distinct=1)
+
+
+# --- as a Predictor -----------------------------------------------------------------------------
+
+
+def test_a_predictor_answers_dicts_and_frames(frame):
+    import infersdk
+
+    rows, target = frame
+    labels = np.where(target > 5, "high", "low")
+    model = lgb.LGBMClassifier(**CATEGORICAL).fit(rows, labels)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_array_equal(predictor.predict(rows), model.predict(rows))
+    one = {"age": 0.5, "count": 3, "city": "nowhere", "size": 9, "member": True, "only": None}
+    as_frame = rows.iloc[:1].assign(age=0.5, count=3, member=True)
+    for name, value in (("city", None), ("size", 9), ("only", None)):
+        as_frame[name] = pd.Categorical([value], categories=rows[name].cat.categories)
+    np.testing.assert_allclose(
+        predictor.predict_proba(one), model.predict_proba(as_frame), rtol=1e-5
+    )
+
+
+def test_a_predictor_takes_float64_columns_as_they_are(timestamps):
+    import infersdk
+
+    rows, target = timestamps
+    model = lgb.LGBMRegressor(**SMALL).fit(rows, target)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_allclose(predictor.predict(rows), model.predict(rows), rtol=1e-5, atol=1e-6)
+    one = predictor.predict({"f0": rows[0, 0], "f1": rows[0, 1], "f2": rows[0, 2]})
+    np.testing.assert_allclose(one, model.predict(rows[:1]), rtol=1e-5, atol=1e-6)
+
+
+def test_a_predictor_falls_back_where_float32_loses_digits(timestamps):
+    import infersdk
+
+    rows, target = timestamps
+    model = lgb.LGBMRegressor(linear_tree=True, **SMALL).fit(rows, target)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "native"
+    np.testing.assert_allclose(predictor.predict(rows), model.predict(rows))

@@ -497,3 +497,41 @@ def test_random_models_on_random_rows(seed, depth, scale, method, assert_faithfu
     ).fit(X, rng.normal(size=60))
     assert_faithful(converter, model, n_distinct=1)
     assert_faithful(converter, model, rows=X.astype(np.float64), n_distinct=1)
+
+
+# --- as a Predictor -----------------------------------------------------------------------------
+
+
+def test_a_predictor_answers_dicts_frames_and_arrays(frame, data):
+    import infersdk
+
+    rows, target = frame
+    model = xgb.XGBClassifier(enable_categorical=True, **SMALL).fit(rows, target > 5)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_array_equal(predictor.predict(rows), model.predict(rows))
+    one = {"age": 0.5, "count": 3, "city": None, "size": 9, "member": True}
+    as_frame = rows.iloc[:1].assign(age=0.5, count=3, member=True)
+    as_frame["city"] = pd.Categorical([None], categories=list("uvwxyz"))
+    as_frame["size"] = pd.Categorical([9], categories=[3, 5, 9])
+    np.testing.assert_allclose(
+        predictor.predict_proba(one), model.predict_proba(as_frame), rtol=1e-5
+    )
+    with pytest.raises(infersdk.InputError, match="`city`"):
+        predictor.predict(one | {"city": "nowhere"})
+
+    ranker = xgb.XGBRanker(**SMALL).fit(data[0], data[3], qid=np.arange(300) // 20)
+    predictor = infersdk.load(ranker, example=data[0])
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_allclose(predictor.predict(data[0]), ranker.predict(data[0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["reg:logistic", "survival:cox"])
+def test_no_example_is_needed_for_the_proof(objective, data):
+    import infersdk
+
+    model = xgb.XGBRegressor(objective=objective, **SMALL).fit(data[0], label_for(objective, data))
+    predictor = infersdk.load(model)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    assert predictor.parity.n_edge_rows > 100
+    assert predictor.parity.passed
