@@ -196,6 +196,8 @@ def _wrong_elements(
     if other.is_sparse:
         # Only places where one of the two stores something can differ.
         at = (abs(mine.value) + abs(other.value)).nonzero()
+        if not len(at[0]):
+            return at  # Indexing with nothing would give a matrix, not numbers.
         left, right = (np.asarray(item.value[at]).ravel() for item in (mine, other))
         bad = _differs(found, left, right, rtol, atol, scale)
         return _in_order((at[0][bad], at[1][bad]))
