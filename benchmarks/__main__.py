@@ -92,7 +92,7 @@ def _table(title: str, kind: str) -> Table:
     if kind == "fresh":
         columns = ("CPU ms", "wall ms", "CPU / first")
     else:
-        columns = ("us a call", "p50 us", "p99 us", "calls/s", "time / first", "quartiles")
+        columns = ("us a call", "p50 us", "p99 us", "calls/s", "speed-up", "quartiles")
     for name in columns:
         table.add_column(name, justify="right")
     return table
@@ -108,8 +108,8 @@ def _fill(table: Table, variant: str, results: list[Result], kind: str) -> None:
                 f"{result.p50_us:.1f}",
                 f"{result.p99_us:.1f}",
                 f"{result.throughput_per_s:,.0f}",
-                f"{result.ratio:.3g}",
-                f"{result.ratio_low:.3g} - {result.ratio_high:.3g}",
+                f"{1 / result.ratio:.3g}x",
+                f"{1 / result.ratio_high:.3g} - {1 / result.ratio_low:.3g}",
             ]
         table.add_row(
             variant if i == 0 else "",
