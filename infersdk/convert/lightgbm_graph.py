@@ -153,11 +153,10 @@ def _tree(
     # NaN counts as zero unless the column's missing values have a direction of their own.
     nan_left = np.where(raw.missing == MISSING_NONE, raw.threshold >= 0.0, raw.default_left)
     for split in np.flatnonzero(raw.is_categorical):
-        # Members go left, and the table says 1.0 for members: ask whether 1.0 > 0.5 by exchanging
-        # the children below.
+        # Members go left, and the table says 1.0 for members (0.0 for NaN): ask whether it is above
+        # 0.5 by exchanging the children below.
         column[split] = tables.column(int(column[split]), raw.members(int(split)))
         threshold[split] = 0.5
-        nan_left[split] = False
     swap = raw.is_categorical
     return Tree(
         column=column,

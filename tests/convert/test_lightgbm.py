@@ -370,9 +370,12 @@ class TestOrderedCategories:
     def trained(self, frame):
         rows, target = frame
         rng = np.random.default_rng(2)
-        grade = pd.Categorical(rng.choice(list("abcd"), 300), ordered=True)
+        letters = rng.choice(np.array([*"abcd", None], dtype=object), 300)
+        grade = pd.Categorical(letters, categories=list("abcd"), ordered=True)
         rows = rows.assign(grade=grade)
-        model = lgb.LGBMRegressor(**CATEGORICAL).fit(rows, target + 3.0 * grade.codes)
+        # Missing is worth most: it goes another way than any code below 0 would.
+        worth = np.where(grade.codes < 0, 20.0, 3.0 * grade.codes)
+        model = lgb.LGBMRegressor(**CATEGORICAL).fit(rows, target + worth)
         return model, rows
 
     def test_the_example_tells_which_column_they_are(self, trained, assert_faithful):
