@@ -32,18 +32,20 @@ import numpy as np
 
 from infersdk.convert.torch_calls import (
     Subject,
-    eval_view,
     exported_example,
+    prepare,
+    take_apart,
+    to_tensors,
+)
+from infersdk.convert.torch_copies import (
+    eval_view,
     is_bfloat16,
     is_exported_program,
     is_script,
-    prepare,
-    quiet,
-    take_apart,
-    to_tensors,
     unwrap,
     weight_bytes,
 )
+from infersdk.convert.torch_silence import quiet
 from infersdk.convert.torch_study import (
     BATCH,
     ROWS,

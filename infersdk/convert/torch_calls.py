@@ -1,28 +1,26 @@
-"""How a torch model is called: rows become arguments, answers become tensors, and copies keep it safe.
-
-Everything here runs the user's own Python code, so it never touches the user's own module: a module in
-training mode, on another device or in bfloat16 is answered by a copy (:func:`private_copy`) that shares
-whatever it can with the original.
-"""
+"""How a torch model is called: rows become arguments, and answers become tensors."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import dataclasses
 import inspect
-import io
 import itertools
-import logging
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from infersdk.convert.torch_copies import (
+    exported_copy,
+    float_dtype,
+    is_bfloat16,
+    is_exported_program,
+    is_script,
+    private_copy,
+    unwrap,
+    widen_tensor,
+)
 from infersdk.errors import ConversionError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -32,32 +30,12 @@ __all__ = [
     "Answer",
     "Layout",
     "Subject",
-    "eval_view",
     "exported_example",
-    "is_bfloat16",
-    "is_exported_program",
-    "is_script",
     "loose_tensors",
     "prepare",
-    "private_copy",
-    "quiet",
     "take_apart",
     "to_tensors",
-    "unwrap",
-    "weight_bytes",
-    "with_gradients",
 ]
-
-
-_LOGGERS = (
-    "torch",
-    "torch.export",
-    "torch.onnx",
-    "torch.fx",
-    "torch._dynamo",
-    "onnxscript",
-    "onnx_ir",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,49 +131,6 @@ class Subject:
             return self.layout.call(self.module, tensors)
 
 
-def is_exported_program(model: Any) -> bool:
-    """Whether the model is a ``torch.export.ExportedProgram``; imports nothing."""
-    return any(
-        (base.__module__, base.__name__) == ("torch.export.exported_program", "ExportedProgram")
-        for base in type(model).__mro__
-    )
-
-
-def is_script(model: Any) -> bool:
-    """Whether the model is a scripted or traced TorchScript module; imports nothing."""
-    return any(
-        (base.__module__, base.__name__) == ("torch.jit._script", "ScriptModule")
-        for base in type(model).__mro__
-    )
-
-
-def unwrap(model: Any) -> Any:
-    """Return the module inside ``torch.compile()``, ``DataParallel`` and ``DistributedDataParallel``."""
-    import torch
-
-    while True:
-        if isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif type(model).__name__ == "OptimizedModule" and hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        else:
-            return model
-
-
-def weight_bytes(model: Any) -> int:
-    """Return the size of the parameters and buffers in bytes, shared ones counted once."""
-    tensors = model.state_dict.values() if is_exported_program(model) else _tensors(model)
-    storages = {}
-    for tensor in tensors:
-        storages[tensor.data_ptr() or id(tensor)] = tensor.numel() * tensor.element_size()
-    return sum(storages.values())
-
-
-def is_bfloat16(model: Any) -> bool:
-    """Whether every floating-point parameter is bfloat16."""
-    return _float_dtype(model) == "bfloat16"
-
-
 def prepare(model: Any, rows: Any, *, for_export: bool = False) -> Subject:
     """Copy the model for study: eval mode, CPU, bfloat16 weights widened to float32 where that runs.
 
@@ -210,7 +145,7 @@ def prepare(model: Any, rows: Any, *, for_export: bool = False) -> Subject:
     model = unwrap(model)
     layout, tensors = to_tensors(model, rows)
     if is_exported_program(model):
-        return Subject(_exported_copy(model), layout, tensors)
+        return Subject(exported_copy(model), layout, tensors)
     try:
         module = private_copy(model)
     except ConversionError:
@@ -218,7 +153,7 @@ def prepare(model: Any, rows: Any, *, for_export: bool = False) -> Subject:
             raise
         return Subject(model, layout, tensors)
     if is_bfloat16(model):
-        widened = tuple(_widen(tensor) for tensor in tensors)
+        widened = tuple(widen_tensor(tensor) for tensor in tensors)
         subject = Subject(private_copy(model, widen=True), layout, widened, widened=True)
         try:
             subject.run(widened)
@@ -227,135 +162,6 @@ def prepare(model: Any, rows: Any, *, for_export: bool = False) -> Subject:
         else:
             return subject
     return Subject(module, layout, tensors)
-
-
-def private_copy(model: Any, *, widen: bool = False) -> Any:
-    """Copy a module into eval mode on the CPU, sharing its parameters wherever they can be shared.
-
-    Parameters are shared (they are only read), so that a model of many gigabytes costs nothing to copy;
-    buffers are not, because a forward pass may write to them.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Left as it is.
-    widen : bool
-        Copy bfloat16 tensors to float32.
-
-    Raises
-    ------
-    ConversionError
-        The module holds something that cannot be copied.
-    """
-    import torch
-
-    def replace(tensor: torch.Tensor, shared: bool) -> torch.Tensor:
-        moved = tensor.detach().cpu()
-        if widen:
-            moved = _widen(moved)
-        if moved.data_ptr() == tensor.data_ptr():
-            if shared:
-                return tensor
-            moved = moved.clone()
-        if isinstance(tensor, torch.nn.Parameter):
-            return torch.nn.Parameter(moved, requires_grad=False)
-        return moved
-
-    if is_script(model):
-        # A TorchScript module is copied whole: its tensors live in C++, where memo cannot reach them.
-        clone = _script_copy(model).eval()
-        return clone.float() if widen else clone
-    return _copy(model, replace).eval()
-
-
-class _OtherThreads(io.TextIOBase):
-    """A stream that drops what this thread writes and passes on what others do."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._silent = threading.get_ident()
-
-    def write(self, text: str) -> int:
-        if threading.get_ident() == self._silent:
-            return len(text)
-        return self._stream.write(text)
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence warnings, progress and dumps of graphs: forward()'s own, and the exporters'.
-
-    Prints are dropped for this thread only; Python's warnings and torch's loggers know no threads.
-    """
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        if sys.stdout is not None:
-            stack.enter_context(contextlib.redirect_stdout(_OtherThreads(sys.stdout)))
-        if sys.stderr is not None:
-            stack.enter_context(contextlib.redirect_stderr(_OtherThreads(sys.stderr)))
-        try:
-            for name in _LOGGERS:
-                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-            yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
-
-
-def with_gradients(module: Any) -> Any:
-    """Return a copy of a private copy whose floating-point parameters, shared, require gradients."""
-    import torch
-
-    def replace(tensor: torch.Tensor, shared: bool) -> torch.Tensor:
-        if isinstance(tensor, torch.nn.Parameter) and tensor.is_floating_point():
-            return torch.nn.Parameter(tensor.detach())
-        return tensor
-
-    return _copy(module, replace)
-
-
-_EVAL_VIEWS: Any = None
-"""Eval-mode views by module, weakly held; filled on first use, because torch is imported lazily."""
-
-
-def eval_view(model: Any) -> Any:
-    """Return what answers as ``model.eval()`` would, without touching the module's training flags.
-
-    A module already in eval mode is returned as it is. Otherwise a copy of the module tree that shares
-    every parameter and buffer, so that it follows further training; it is kept until the module goes or
-    one of its parts is exchanged. (TorchScript cannot share: its view keeps the weights it was made of.)
-    """
-    from weakref import WeakKeyDictionary
-
-    global _EVAL_VIEWS
-    if _EVAL_VIEWS is None:
-        _EVAL_VIEWS = WeakKeyDictionary()
-    if is_exported_program(model):
-        kept = _EVAL_VIEWS.get(model)
-        if kept is None:
-            kept = _EVAL_VIEWS[model] = (None, model.module())
-        return kept[1]
-    modules = list(model.modules())
-    if not any(module.training for module in modules):
-        return model
-    model = unwrap(model)
-    if is_script(model):
-        parts: tuple[int, ...] = ()
-    else:
-        parts = tuple(map(id, modules)) + tuple(map(id, _tensors(model)))
-    kept = _EVAL_VIEWS.get(model)
-    if kept is None or kept[0] != parts:
-        if is_script(model):
-            view = _script_copy(model).eval()
-        else:
-            view = _copy(model, lambda tensor, shared: tensor).eval()
-        kept = _EVAL_VIEWS[model] = (parts, view)
-    return kept[1]
 
 
 def to_tensors(model: Any, rows: Any) -> tuple[Layout, tuple[torch.Tensor, ...]]:
@@ -378,7 +184,7 @@ def to_tensors(model: Any, rows: Any) -> tuple[Layout, tuple[torch.Tensor, ...]]
     import torch
 
     layout, values = _layout(model, rows)
-    weights = _float_dtype(model)
+    weights = float_dtype(model)
     tensors = []
     for name, value in zip(layout.names, values, strict=True):
         if isinstance(value, torch.Tensor):
@@ -450,6 +256,15 @@ def loose_tensors(answer: Any) -> Answer:
         answer = [getattr(answer, item.name) for item in dataclasses.fields(answer)]
     leaves = pytree.tree_leaves(answer)
     return Answer("tuple", tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor)))
+
+
+def exported_example(model: Any) -> dict[str, Any]:
+    """Return the tensors that an ExportedProgram was exported with, by name."""
+    layout = _exported_layout(model)
+    args, kwargs = model.example_inputs
+    if layout.as_mapping:
+        return dict(args[0])
+    return {**dict(zip(layout.names, args, strict=False)), **kwargs}
 
 
 def _layout(model: Any, rows: Any) -> tuple[Layout, tuple[Any, ...]]:
@@ -537,15 +352,6 @@ def _exported_layout(model: Any) -> Layout:
     return Layout(tuple(names[: len(arguments)]) + tuple(keywords), len(arguments))
 
 
-def exported_example(model: Any) -> dict[str, Any]:
-    """Return the tensors that an ExportedProgram was exported with, by name."""
-    layout = _exported_layout(model)
-    args, kwargs = model.example_inputs
-    if layout.as_mapping:
-        return dict(args[0])
-    return {**dict(zip(layout.names, args, strict=False)), **kwargs}
-
-
 def _parameters(model: Any, n_values: int) -> tuple[list[str], list[inspect.Parameter]]:
     """Return the names that tensors may take, ``*args`` written out, and forward()'s parameters."""
     if is_script(model):
@@ -573,66 +379,6 @@ def _parameters(model: Any, n_values: int) -> tuple[list[str], list[inspect.Para
     return names, parameters
 
 
-def _copy(model: Any, replace: Callable[[Any, bool], Any]) -> Any:
-    """Deep-copy a module, with a replacement for each of its tensors.
-
-    ``deepcopy`` looks tensors up in its memo, so every reference to one (tied weights, an LSTM's list of
-    flat weights) leads to the same replacement.
-    """
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for tensor in module._parameters.values():
-            if tensor is not None and id(tensor) not in memo:
-                memo[id(tensor)] = replace(tensor, True)
-        for tensor in [*module._buffers.values(), *vars(module).values()]:
-            if hasattr(tensor, "data_ptr") and id(tensor) not in memo:
-                memo[id(tensor)] = replace(tensor, False)
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as exc:
-        raise ConversionError(
-            f"{type(model).__name__} cannot be copied ({type(exc).__name__}: {exc}), and a model is "
-            "never converted in place. Keep locks, files and generators out of the module, or call "
-            "eval() to serve it natively"
-        ) from exc
-
-
-def _exported_copy(program: Any) -> Any:
-    """Make an ExportedProgram callable, with buffers of its own; it cannot be put into eval mode."""
-    module = program.module()
-    clones: dict[int, Any] = {}
-    for part in module.modules():
-        for name, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[name] = clones.setdefault(id(buffer), buffer.clone())
-    return module
-
-
-def _script_copy(model: Any) -> Any:
-    import torch
-
-    if all(tensor.device.type == "cpu" for tensor in _tensors(model)):
-        return copy.deepcopy(model)
-    buffer = io.BytesIO()
-    torch.jit.save(model, buffer)
-    buffer.seek(0)
-    return torch.jit.load(buffer, map_location="cpu")
-
-
-def _tensors(model: Any) -> list[Any]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _float_dtype(model: Any) -> str | None:
-    """Return the one dtype of the floating-point parameters, or None where there are several or none."""
-    if is_exported_program(model):
-        parameters = list(model.parameters())
-    else:
-        parameters = list(unwrap(model).parameters())
-    dtypes = {item.dtype for item in parameters if item.is_floating_point()}
-    return str(dtypes.pop()).removeprefix("torch.") if len(dtypes) == 1 else None
-
-
 def _from_numpy(name: str, value: np.ndarray, weights: str | None) -> torch.Tensor:
     import torch
 
@@ -645,12 +391,6 @@ def _from_numpy(name: str, value: np.ndarray, weights: str | None) -> torch.Tens
     if tensor.is_floating_point() and weights is not None:
         tensor = tensor.to(getattr(torch, weights))
     return tensor
-
-
-def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    import torch
-
-    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def _wrong_count(model: Any, given: int, names: Sequence[str]) -> ConversionError:
