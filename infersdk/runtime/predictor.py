@@ -261,7 +261,8 @@ class Predictor:
         if example is not None and self.execution.calibration_s > 0:
             try:
                 first = take(example, np.zeros(1, np.int64)) if count(example) > 1 else example
-                arrays = self._binder.bind(first).arrays
+                bound = self._binder.bind(first)
+                arrays = bound.arrays if bound.n_rows else None
             except (InputError, TypeError, IndexError, KeyError, StopIteration):
                 arrays = None  # neutral inputs do instead
         session = next(iter(self._heads.values())).session

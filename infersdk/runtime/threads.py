@@ -72,8 +72,9 @@ def _cgroup_quota(root: Path) -> float | None:
     quotas = []
     mount = root / "sys/fs/cgroup"
     for line in lines:
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        group = path.strip().lstrip("/")
+        if line.count(":") < 2:
+            continue
+        _, controllers, group = line.split(":", 2)
         if controllers == "":
             folder, read = mount, _quota_v2
         elif "cpu" in controllers.split(","):
