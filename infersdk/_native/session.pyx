@@ -18,6 +18,7 @@ Ctrl-C works.
 
 import os
 import threading
+import weakref
 from collections.abc import Mapping
 
 import numpy as np
@@ -247,6 +248,7 @@ cdef class Session:
     cdef object coerce
     cdef atomic[int] in_flight
     cdef atomic[int] closed
+    cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
         self.closed.store(1)
@@ -285,6 +287,7 @@ cdef class Session:
         self.library = library
         self.session = session
         self._read_types()
+        _sessions.add(self)
         self.closed.store(0)
 
     cdef _read_types(self):
@@ -1067,6 +1070,20 @@ cdef object _unpack(const uint8_t* data, const vector[int64_t]& dims, size_t n, 
         out[i] = <uint8_t>((data[i // per_byte] >> (bits * <int>(i % per_byte))) & mask)
     shape = [dims[i] for i in range(dims.size())]
     return flat.view(_dtype_of(element)).reshape(shape)
+
+
+_sessions = weakref.WeakSet()
+
+
+def _forget_the_parents_runs():
+    # They never end in the child of a fork, where close() would wait for them.
+    cdef Session session
+    for session in list(_sessions):
+        session.in_flight.store(0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents_runs)
 
 
 _empty_makers = {}
