@@ -1,4 +1,9 @@
-"""Keeping quiet what a model's forward() and torch's exporters have to say while a model is converted."""
+"""Keeping quiet what a model's forward() and torch's exporters have to say while a model is converted.
+
+What is silenced belongs to the process: streams, loggers, warning filters. So the first thread that enters
+sets it up and the last that leaves puts it back; in between, only the threads inside are not heard.
+Python's warnings and torch's loggers know no threads, and are off for all of them for that time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import logging
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,41 +29,72 @@ _LOGGERS = (
     "onnx_ir",
 )
 
+_lock = threading.Lock()
+_inside: Counter[int] = Counter()
+_undo = contextlib.ExitStack()
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings, progress and dumps of graphs: forward()'s own, and the exporters'.
-
-    Prints are dropped for this thread only; Python's warnings and torch's loggers know no threads.
-    """
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        if sys.stdout is not None:
-            stack.enter_context(contextlib.redirect_stdout(_OtherThreads(sys.stdout)))
-        if sys.stderr is not None:
-            stack.enter_context(contextlib.redirect_stderr(_OtherThreads(sys.stderr)))
-        try:
-            for name in _LOGGERS:
-                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    """Silence warnings, progress and dumps of graphs; prints of this thread only."""
+    thread = threading.get_ident()
+    with _lock:
+        if not _inside:
+            _silence(_undo)
+        _inside[thread] += 1
+    try:
+        # Where filters belong to a thread's context, each thread has to ignore for itself.
+        with _ignoring() if _filters_are_local() else contextlib.nullcontext():
             yield
-        finally:
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+    finally:
+        with _lock:
+            _inside[thread] -= 1
+            if not _inside[thread]:
+                del _inside[thread]
+            if not _inside:
+                _undo.close()
+
+
+def _silence(undo: contextlib.ExitStack) -> None:
+    if not _filters_are_local():
+        undo.enter_context(_ignoring())
+    if sys.stdout is not None:
+        undo.enter_context(contextlib.redirect_stdout(_OtherThreads(sys.stdout)))
+    if sys.stderr is not None:
+        undo.enter_context(contextlib.redirect_stderr(_OtherThreads(sys.stderr)))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        undo.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL + 1)
+
+
+@contextlib.contextmanager
+def _ignoring() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _filters_are_local() -> bool:
+    return bool(getattr(sys.flags, "context_aware_warnings", False))
 
 
 class _OtherThreads(io.TextIOBase):
-    """A stream that drops what this thread writes and passes on what others do."""
+    """A stream that drops what the threads inside write and passes on what others do."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._silent = threading.get_ident()
 
     def write(self, text: str) -> int:
-        if threading.get_ident() == self._silent:
+        if threading.get_ident() in _inside:
             return len(text)
-        return self._stream.write(text)
+        return int(self._stream.write(text))
 
     def flush(self) -> None:
         self._stream.flush()
+
+    def fileno(self) -> int:
+        return int(self._stream.fileno())
+
+    def isatty(self) -> bool:
+        return bool(self._stream.isatty())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 import infersdk
 from infersdk.convert import convert_model
 from infersdk.convert import torch as converter
+from infersdk.convert.torch_silence import quiet
 from infersdk.errors import ConversionError, UnsupportedModelError
 from infersdk.types import TensorSpec
 
@@ -885,6 +887,37 @@ def test_conversion_is_silent(capfd):
             converter.to_onnx(Branch(), signature, example=example)
     assert capfd.readouterr() == ("", "")
     assert caught == []
+
+
+def test_silence_of_several_threads_ends_with_the_last(capsys):
+    streams, filters = (sys.stdout, sys.stderr), list(warnings.filters)
+    levels = {name: logging.getLogger(name).level for name in ("torch", "torch.onnx")}
+    first_inside, second_inside = threading.Event(), threading.Event()
+
+    def first():
+        with quiet():
+            first_inside.set()
+            second_inside.wait()
+            sys.stdout.write("first")
+
+    def second():
+        first_inside.wait()
+        with quiet():
+            second_inside.set()
+            threads[0].join()
+            sys.stdout.write("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    for thread in threads:
+        thread.start()
+    second_inside.wait()
+    sys.stdout.write("outside")
+    for thread in threads:
+        thread.join()
+    assert capsys.readouterr().out == "outside"
+    assert (sys.stdout, sys.stderr) == streams
+    assert warnings.filters == filters
+    assert {name: logging.getLogger(name).level for name in levels} == levels
 
 
 def test_models_are_recognized_without_importing_torch():
