@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from infersdk._native import Bound
@@ -31,7 +32,13 @@ class Binder:
         The signature contradicts itself: its fields do not fill its inputs exactly.
     """
 
-    __slots__ = ("_fast", "_general", "signature")
+    __slots__ = ("fast", "general", "signature")
+
+    fast: Callable[[Any], Bound | None]
+    """The compiled way alone: None for rows that only the general way takes or can refuse."""
+
+    general: Callable[[Any], Bound]
+    """The general way alone, for any rows."""
 
     def __init__(self, signature: Signature, *, model: str) -> None:
         self.signature = signature
@@ -42,8 +49,8 @@ class Binder:
             binder = TensorsBinder(signature.inputs, model=model)
         else:
             binder = TableBinder(signature.fields, signature.inputs, model=model)
-        self._fast = binder.fast
-        self._general = binder.bind
+        self.fast = binder.fast
+        self.general = binder.bind
 
     def bind(self, rows: Any) -> Bound:
         """Bind rows.
@@ -67,5 +74,5 @@ class Binder:
         InputError
             A row does not fit the signature.
         """
-        bound = self._fast(rows)
-        return self._general(rows) if bound is None else bound
+        bound = self.fast(rows)
+        return self.general(rows) if bound is None else bound

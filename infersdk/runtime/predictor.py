@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -75,11 +76,18 @@ class _Head:
                 session = self._session
         return session
 
+    @property
+    def is_open(self) -> bool:
+        return self._session is not None
+
     def close(self) -> None:
         with self._lock:
             self.closed = True
             if self._session is not None:
                 self._session.close()
+
+    def renew_lock(self) -> None:
+        self._lock = threading.Lock()
 
 
 class Predictor:
@@ -162,6 +170,7 @@ class Predictor:
             if name != "__call__":
                 self.__dict__[name] = function
         self._first = next(iter(self._methods.values()), None)
+        _predictors.add(self)
 
     # -- preparing -------------------------------------------------------------------------------
 
@@ -204,14 +213,23 @@ class Predictor:
             if spec.name in self._outputs_of(method.head)
         ]
         positions = [order.index(name) for name in method.outputs]
+        all_in_order = positions == list(range(len(order)))
         answer = make_answerer(method)
         answer_tensors = make_answerer(method, torch=True)
-        bind = self._binder.bind
-        all_in_order = positions == list(range(len(order)))
+        fast, general = self._binder.fast, self._binder.general
+        run: Callable[[Sequence[Any]], list[Any]]
+        if head.is_open:
+            run = head.session.run_ordered
+        else:
+
+            def run(arrays: Sequence[Any]) -> list[Any]:
+                return head.session.run_ordered(arrays)
 
         def call(rows: Any) -> Any:
-            bound = bind(rows)
-            outputs = head.session.run_ordered(bound.arrays)
+            bound = fast(rows)
+            if bound is None:
+                bound = general(rows)
+            outputs = run(bound.arrays)
             if not all_in_order:
                 outputs = [outputs[position] for position in positions]
             if bound.torch:
@@ -289,21 +307,16 @@ class Predictor:
         ClosedError
             The Predictor was closed.
         """
-        if self._first is None:
+        first = self._first
+        if first is None:
             raise SessionError(f"Model `{self.name}` has no method to call; use run()")
-        if not rows and not named and (self.artifact is None or self.signature.inputs):
-            raise InputError.mismatch(expected="rows", given="no argument", model=self.name)
-        if named:
-            if rows:
-                raise InputError.mismatch(
-                    expected="tensors by position or by name",
-                    given="both",
-                    model=self.name,
-                )
-            return self._first(named)
-        if len(rows) == 1:
-            return self._first(rows[0])
-        return self._first(rows)
+        if not named:
+            return first(rows[0] if len(rows) == 1 else rows)
+        if rows:
+            raise InputError.mismatch(
+                expected="tensors by position or by name", given="both", model=self.name
+            )
+        return first(named)
 
     def run(
         self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
@@ -437,7 +450,7 @@ class Predictor:
         """Let running calls finish, then free the model. Calling it again does nothing."""
         with self._idle:
             self._closed = True
-            while self._in_flight:
+            while self._in_flight > 0:
                 self._idle.wait()
         for head in self._heads.values():
             head.close()
@@ -500,6 +513,22 @@ class Predictor:
                 )
                 self._executor_pid = os.getpid()
             return self._executor
+
+
+_predictors: weakref.WeakSet[Predictor] = weakref.WeakSet()
+
+
+def _forget_the_parents_threads() -> None:
+    """In the child of a fork: their locks would stay taken, and their calls would never end."""
+    for predictor in list(_predictors):
+        predictor._idle = threading.Condition()
+        predictor._in_flight = 0
+        for head in predictor._heads.values():
+            head.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents_threads)
 
 
 def _named(function: Callable[[Any], Any], name: str, model: str) -> Callable[[Any], Any]:
