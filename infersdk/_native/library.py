@@ -21,6 +21,16 @@ _lock = threading.Lock()
 _opened: str | None = None
 
 
+def _renew_lock() -> None:
+    """In the child of a fork, where a thread of the parent would hold the lock for ever."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 def find_library() -> Path:
     """Return the path of ``libonnxruntime`` in the installed onnxruntime distribution.
 
