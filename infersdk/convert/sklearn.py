@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from infersdk.convert.sklearn_columns import Layout, layout_of, positional
+from infersdk.convert.sklearn_columns import Layout, layout_of
 from infersdk.convert.sklearn_edges import edge_rows
 from infersdk.convert.sklearn_graph import BATCH, Column, Columns, GraphBuilder, Value
+from infersdk.convert.sklearn_probe import positional
 from infersdk.convert.sklearn_writer import Kind, Writer
 from infersdk.errors import MissingDependencyError, UnsupportedModelError
 from infersdk.types import Labels, Method, Signature, TensorSpec
@@ -88,7 +89,8 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     """
     _check_fitted(model)
     layout = layout_of(model, example)
-    methods, outputs = [], {}
+    methods: list[Method] = []
+    outputs: dict[str, TensorSpec] = {}
     for name in ("predict", "transform", "predict_proba", "predict_log_proba", "decision_function"):
         _describe(model, name, layout, methods, outputs)
     _describe(model, "score_samples", layout, methods, outputs)
@@ -161,11 +163,15 @@ def call(model: Any, method: str, rows: Any) -> Any:
 def _register_writers() -> None:
     # Importing registers them; sklearn itself is not imported by these modules.
     from infersdk.convert import (  # noqa: F401
+        sklearn_calibration,
+        sklearn_encoders,
         sklearn_ensembles,
         sklearn_linear,
+        sklearn_numeric,
         sklearn_text,
         sklearn_transformers,
         sklearn_trees,
+        sklearn_unsupervised,
     )
 
 
@@ -221,8 +227,8 @@ def _describe(
         methods.append(Method(name, names, form="list", head=head))
         return
     shape = None if answer is None else tuple(int(size) for size in answer.shape[1:])
-    if answer is not None and answer.dtype.kind not in "biufOUS":
-        return
+    if hasattr(answer, "columns"):
+        answer = np.asarray(answer)  # a DataFrame
     if name == "predict":
         labels = _labels(model)
         if labels is not None and shape in ((), None):
@@ -259,13 +265,12 @@ def _labels(model: Any) -> Labels | None:
 
 
 def _gives_integers(model: Any) -> bool:
-    from sklearn.base import is_clusterer, is_outlier_detector
-
+    """Whether ``predict`` answers with a cluster, a component, or -1 and 1."""
     last = model
-    while hasattr(last, "steps"):
-        last = last.steps[-1][1]
-    is_mixture = getattr(last, "_estimator_type", None) is None and hasattr(last, "means_")
-    return is_clusterer(model) or is_outlier_detector(model) or is_mixture
+    while hasattr(last, "steps") or hasattr(last, "best_estimator_"):
+        last = last.best_estimator_ if hasattr(last, "best_estimator_") else last.steps[-1][1]
+    kinds = ("ClusterMixin", "OutlierMixin", "BaseMixture")
+    return any(cls.__name__ in kinds for cls in type(last).__mro__)
 
 
 def _input_columns(builder: GraphBuilder, signature: Signature) -> Columns:
@@ -273,7 +278,7 @@ def _input_columns(builder: GraphBuilder, signature: Signature) -> Columns:
     for spec in signature.inputs:
         if not isinstance(spec, TensorSpec) or spec.shape is None:
             raise UnsupportedModelError(f"Expected a tensor as input `{spec.name}`, got {spec}")
-        shape = tuple(BATCH if size is None else size for size in spec.shape)
+        shape = _shape(spec)
         value = builder.input(spec.name, spec.dtype, shape)
         if len(shape) == 1:
             flat = builder.op("Reshape", value.name, builder.constant([-1, 1], np.int64))
@@ -301,7 +306,7 @@ def _write_method(
     builder = writer.builder
     specs = {spec.name: spec for spec in signature.outputs if isinstance(spec, TensorSpec)}
     spec = specs[method.outputs[0]]
-    shape = tuple(BATCH if size is None else size for size in spec.shape or ())
+    shape = _shape(spec)
     if method.form == "list":
         if method.name != "predict_proba":
             raise UnsupportedModelError(
@@ -310,7 +315,7 @@ def _write_method(
         for output, part in zip(
             method.outputs, writer.write("proba_list", model, columns), strict=True
         ):
-            builder.output(output, part, "float64", (BATCH, *(specs[output].shape or ())[1:]))
+            builder.output(output, part, "float64", _shape(specs[output]))
         return
     if method.name == "transform":
         if _gives_frames(model):
@@ -325,6 +330,10 @@ def _write_method(
     else:
         name = writer.write(_KIND_OF[method.name], model, columns)
     builder.output(spec.name, name, spec.dtype, shape)
+
+
+def _shape(spec: TensorSpec) -> tuple[int | str, ...]:
+    return tuple(BATCH if size is None else size for size in spec.shape or ())
 
 
 def _gives_frames(model: Any) -> bool:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infersdk.convert.sklearn_columns import inner_models, is_missing, parts
-from infersdk.convert.sklearn_trees import turnover
-from infersdk.convert.sklearn_writer import class_name
+from infersdk.convert.sklearn_splits import turnover
+from infersdk.convert.sklearn_structure import inner_models, parts
+from infersdk.convert.sklearn_writer import class_name, is_missing
 from infersdk.convert.tree_rows import ColumnEdges
 from infersdk.types import Field, Signature
 
@@ -84,7 +85,7 @@ def edge_rows(
     fields = signature.fields
     found = [_Found() for _ in fields]
     _walk(model, [_Path(index) for index in range(len(fields))], found)
-    columns = []
+    columns: list[Any] = []
     # Half of the rows have every column at an edge, the others a few, so that the rest of the row
     # leads to the places that typical rows reach.
     share = np.where(np.arange(n_rows) % 2 == 0, 1.0, 0.3)
@@ -203,10 +204,18 @@ def _scaled(
             item.specials += [shift + unit * step for step in (-3.0, -1.0, 0.0, 1.0, 3.0)]
         if name == "MinMaxScaler":
             factor, addend = float(model.scale_[index]), float(model.min_[index])
-            made.append(path.then(lambda x, f=factor, a=addend: x * f + a))
+            made.append(path.then(partial(_times_plus, factor, addend)))
         else:
-            made.append(path.then(lambda x, s=shift, u=unit: (x - s) / u))
+            made.append(path.then(partial(_minus_over, shift, unit)))
     return made
+
+
+def _times_plus(factor: float, addend: float, values: np.ndarray) -> np.ndarray:
+    return values * factor + addend
+
+
+def _minus_over(shift: float, unit: float, values: np.ndarray) -> np.ndarray:
+    return (values - shift) / unit
 
 
 def _thresholds(model: Any) -> list[tuple[int, NDArray[np.float64]]]:
@@ -334,8 +343,8 @@ def _number(value: Any) -> float:
 
 def _text_column(
     item: Field, known: list[Any] | None, n_rows: int, rng: np.random.Generator
-) -> list[str | None]:
-    pool: list[str | None] = list(item.categories or ())  # type: ignore[arg-type]
+) -> list[Any]:
+    pool: list[Any] = list(item.categories or ())
     seen = {value for value in known or () if isinstance(value, str)}
     pool += sorted(seen.difference(item.categories or ()))
     if item.unknown == "allow" or not pool:
@@ -344,9 +353,11 @@ def _text_column(
     order = np.concatenate([rng.permutation(len(pool)) for _ in range(turns)])[:n_rows]
     column = [pool[index] for index in order.tolist()]
     if item.missing == "empty":
+        # scikit-learn tells None from NaN; pandas makes NaN of both, unless the dtype is object.
+        blank: Any = None if any(value is None for value in known or ()) else float("nan")
         absent = rng.random(n_rows) < max(_MISSING_SHARE, 1.0 / (len(pool) + 1))
         column = [
-            None if gone else value for value, gone in zip(column, absent.tolist(), strict=True)
+            blank if gone else value for value, gone in zip(column, absent.tolist(), strict=True)
         ]
     return column
 
@@ -355,16 +366,18 @@ def _series(item: Field, column: Any) -> Any:
     import pandas as pd
 
     if item.source_dtype == "category":
-        values = list(column)
-        if item.dtype != "string":
-            values = [None if np.isnan(value) else value for value in values]
-        return pd.Categorical(values, categories=list(item.categories or ()))
+        known = [None if is_missing(value) else value for value in column]
+        categories = list(item.categories or ())
+        unseen = {value for value in known if value is not None}.difference(categories)
+        return pd.Categorical(known, categories=[*categories, *sorted(unseen)])
     if item.dtype == "string":
         try:
             return pd.Series(column, dtype=item.source_dtype or "object")
         except (TypeError, ValueError):
             return pd.Series(column, dtype="object")
     values = np.asarray(column, np.float64)
+    if item.dtype == "float" and item.source_dtype in ("float16", "float32"):
+        return pd.Series(values, dtype=item.source_dtype)
     if np.isnan(values).any():
         return pd.Series(values)
     if item.dtype == "bool":

@@ -1,7 +1,6 @@
-"""Estimators made of other estimators, and the small ones that fit nowhere else.
+"""Estimators made of other estimators: each part is asked for what scikit-learn asks it for.
 
-Voting, stacking, bagging, calibration, one-vs-rest, multi-output, searches, thresholds, clusterers and
-outlier detectors. Each part is asked for exactly what scikit-learn asks it for.
+Searches, pipelines with a predictor, voting, stacking, bagging, one classifier per class, several targets.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Columns
-from infersdk.convert.sklearn_linear import affine, logistic, two_classes
-from infersdk.convert.sklearn_transformers import interpolated, squared_distances
+from infersdk.convert.sklearn_linear import two_classes
 from infersdk.convert.sklearn_writer import Kind, Writer, class_values, unsupported, writes
 
 _KINDS: tuple[Kind, ...] = (
@@ -30,14 +28,14 @@ _KINDS: tuple[Kind, ...] = (
 # ---- wrappers that answer as another estimator does
 
 
-def _delegate(kind: Kind, attribute: str, *names: str) -> None:
+def delegate(kind: Kind, attribute: str, *names: str) -> None:
     @writes(kind, *names)
     def delegated(writer: Writer, model: Any, columns: Columns) -> Any:
         return writer.write(kind, getattr(model, attribute), columns)
 
 
 for _kind in _KINDS:
-    _delegate(
+    delegate(
         _kind,
         "best_estimator_",
         "GridSearchCV",
@@ -46,9 +44,9 @@ for _kind in _KINDS:
         "RandomizedSearchCV",
     )
     if _kind not in ("label", "transform"):
-        _delegate(_kind, "estimator_", "TunedThresholdClassifierCV")
+        delegate(_kind, "estimator_", "TunedThresholdClassifierCV")
     if _kind != "transform":
-        _delegate(_kind, "estimator_", "SelfTrainingClassifier", "RANSACRegressor")
+        delegate(_kind, "estimator_", "SelfTrainingClassifier", "RANSACRegressor")
 
 
 def _after_steps(kind: Kind) -> None:
@@ -120,7 +118,7 @@ def n_targets(estimator: Any) -> int:
     return int(coefficients.shape[0]) if coefficients.ndim == 2 else 1
 
 
-def _average(writer: Writer, parts: Sequence[str], weights: np.ndarray | None) -> str:
+def average(writer: Writer, parts: Sequence[str], weights: np.ndarray | None) -> str:
     """The weighted mean, summed in order as numpy does."""
     builder = writer.builder
     if weights is None:
@@ -141,7 +139,7 @@ def _average(writer: Writer, parts: Sequence[str], weights: np.ndarray | None) -
 @writes("proba", "VotingClassifier")
 def _voting_proba(writer: Writer, model: Any, columns: Columns) -> str:
     parts = [writer.write("proba", member, columns) for member in model.estimators_]
-    return _average(writer, parts, model._weights_not_none)
+    return average(writer, parts, model._weights_not_none)
 
 
 @writes("label", "VotingClassifier")
@@ -151,9 +149,7 @@ def _voting_label(writer: Writer, model: Any, columns: Columns) -> str:
         return builder.op("ArgMax", writer.write("proba", model, columns), axis=1, keepdims=0)
     n_classes = len(model.classes_)
     votes = [_one_hot(writer, member, columns, n_classes) for member in model.estimators_]
-    return builder.op(
-        "ArgMax", _average(writer, votes, model._weights_not_none), axis=1, keepdims=0
-    )
+    return builder.op("ArgMax", average(writer, votes, model._weights_not_none), axis=1, keepdims=0)
 
 
 def _one_hot(writer: Writer, member: Any, columns: Columns, n_classes: int) -> str:
@@ -180,7 +176,7 @@ def _voting_transform(writer: Writer, model: Any, columns: Columns) -> Columns:
 @writes("predict", "VotingRegressor")
 def _voting_predict(writer: Writer, model: Any, columns: Columns) -> str:
     parts = [writer.write("predict", member, columns) for member in model.estimators_]
-    return _average(writer, parts, model._weights_not_none)
+    return average(writer, parts, model._weights_not_none)
 
 
 @writes("transform", "VotingRegressor")
@@ -244,120 +240,19 @@ def _bagging_proba(writer: Writer, model: Any, columns: Columns) -> str:
             spread[np.arange(len(at)), at] = 1.0
             part = builder.op("MatMul", part, builder.constant(spread))
         parts.append(part)
-    return _average(writer, parts, None)
+    return average(writer, parts, None)
 
 
 @writes("decision", "BaggingClassifier")
 def _bagging_decision(writer: Writer, model: Any, columns: Columns) -> str:
     parts = [writer.write("decision", member, chosen) for member, chosen in _bags(model, columns)]
-    return _average(writer, parts, None)
+    return average(writer, parts, None)
 
 
 @writes("predict", "BaggingRegressor")
 def _bagging_predict(writer: Writer, model: Any, columns: Columns) -> str:
     parts = [writer.write("predict", member, chosen) for member, chosen in _bags(model, columns)]
-    return _average(writer, parts, None)
-
-
-# ---- calibration
-
-
-@writes("proba", "CalibratedClassifierCV")
-def _calibrated_proba(writer: Writer, model: Any, columns: Columns) -> str:
-    parts = [_calibrated(writer, model, part, columns) for part in model.calibrated_classifiers_]
-    return _average(writer, parts, None)
-
-
-def _calibrated(writer: Writer, model: Any, part: Any, columns: Columns) -> str:
-    builder = writer.builder
-    n_classes = len(part.classes)
-    estimator = part.estimator
-    is_decision = hasattr(estimator, "decision_function")
-    method = "decision_function" if is_decision else "predict_proba"
-    name, width = response(writer, method, estimator, columns)
-    if part.method == "temperature":
-        return _temperature(writer, part.calibrators[0], name, width, is_decision)
-    if n_classes == 2:
-        upper = builder.op("Gather", name, builder.constant([width - 1], np.int64), axis=1)
-        return two_classes(writer, _calibrate(writer, model, part.calibrators[0], upper))
-    if width != n_classes or len(part.calibrators) != n_classes:
-        raise unsupported(model, "one of its folds did not see every class")
-    scores = [
-        _calibrate(
-            writer,
-            model,
-            calibrator,
-            builder.op("Gather", name, builder.constant([index], np.int64), axis=1),
-        )
-        for index, calibrator in enumerate(part.calibrators)
-    ]
-    proba = builder.op("Concat", *scores, axis=1)
-    total = builder.op("ReduceSum", proba, builder.constant([1], np.int64))
-    zero = builder.op("Equal", total, builder.constant(0.0, np.float64))
-    safe = builder.op("Where", zero, builder.constant(1.0, np.float64), total)
-    alike = builder.constant(1.0 / n_classes, np.float64)
-    return builder.op("Where", zero, alike, builder.op("Div", proba, safe))
-
-
-def _calibrate(writer: Writer, model: Any, calibrator: Any, name: str) -> str:
-    builder = writer.builder
-    if hasattr(calibrator, "a_"):
-        # Platt (1999): 1 / (1 + exp(a f + b)).
-        scaled = builder.op("Mul", name, builder.constant(-float(calibrator.a_), np.float64))
-        return logistic(
-            writer, builder.op("Sub", scaled, builder.constant(float(calibrator.b_), np.float64))
-        )
-    if not hasattr(calibrator, "X_thresholds_"):
-        raise unsupported(model, f"its calibrator {type(calibrator).__name__} is not known")
-    x = np.asarray(calibrator.X_thresholds_, np.float64)
-    return interpolated(writer, name, x, np.asarray(calibrator.y_thresholds_, np.float64))
-
-
-def _temperature(writer: Writer, calibrator: Any, name: str, width: int, is_decision: bool) -> str:
-    builder = writer.builder
-    if is_decision:
-        if width == 1:
-            name = builder.op("MatMul", name, builder.constant([[-1.0, 1.0]], np.float64))
-    else:
-        tiny = builder.constant(1e-12, np.float64)  # as in sklearn.calibration._convert_to_logits
-        name = builder.op("Log", builder.op("Add", name, tiny))
-    scaled = builder.op("Mul", name, builder.constant(float(calibrator.beta_), np.float64))
-    return builder.op("Softmax", scaled, axis=1)
-
-
-# ---- thresholds
-
-
-@writes("label", "FixedThresholdClassifier", "TunedThresholdClassifierCV")
-def _threshold_label(writer: Writer, model: Any, columns: Columns) -> str:
-    builder = writer.builder
-    estimator = getattr(model, "estimator_", None) or model.estimator
-    method = model._get_response_method()
-    if not isinstance(method, str):
-        method = next(name for name in method if hasattr(estimator, name))
-    positive = getattr(model, "pos_label", None)
-    if hasattr(model, "best_threshold_"):
-        threshold = float(model.best_threshold_)
-        positive = model._curve_scorer._get_pos_label()
-    elif model.threshold == "auto":
-        threshold = 0.5 if method == "predict_proba" else 0.0
-    else:
-        threshold = float(model.threshold)
-    classes = list(estimator.classes_)
-    index = 1 if positive is None else classes.index(positive)
-    name, width = response(writer, method, estimator, columns)
-    if width == 1:
-        flat = builder.op("Reshape", name, builder.constant([-1], np.int64))
-        score = flat if index == 1 else builder.op("Neg", flat)
-    else:
-        score = builder.op("Gather", name, builder.constant(index, np.int64), axis=1)
-    reached = builder.op("GreaterOrEqual", score, builder.constant(threshold, np.float64))
-    hit = builder.cast(reached, "bool", "int64")
-    return hit if index == 1 else builder.op("Sub", builder.constant(1, np.int64), hit)
-
-
-for _kind in ("proba", "log_proba", "decision"):
-    _delegate(_kind, "estimator_", "FixedThresholdClassifier")
+    return average(writer, parts, None)
 
 
 # ---- one classifier per class
@@ -470,121 +365,3 @@ def _transformed_target(writer: Writer, model: Any, columns: Columns) -> str:
         name = builder.op("Sub", name, builder.constant(transformer.min_, np.float64))
         return builder.op("Div", name, builder.constant(transformer.scale_, np.float64))
     raise unsupported(model, f"the inverse of {kind} is not known")
-
-
-# ---- clusters and outliers
-
-
-@writes("predict", "KMeans", "MiniBatchKMeans")
-def _k_means_predict(writer: Writer, model: Any, columns: Columns) -> str:
-    squared = squared_distances(writer, columns, model.cluster_centers_)
-    return writer.builder.op("ArgMin", squared, axis=1, keepdims=0)
-
-
-@writes("score_samples", "EllipticEnvelope")
-def _envelope_scores(writer: Writer, model: Any, columns: Columns) -> str:
-    builder = writer.builder
-    centered = builder.op(
-        "Sub", writer.numbers(columns), builder.constant(model.location_, np.float64)
-    )
-    moved = affine(writer, centered, np.asarray(model.get_precision(), np.float64), None)
-    axis = builder.constant([1], np.int64)
-    squared = builder.op("ReduceSum", builder.op("Mul", moved, centered), axis)
-    return builder.op("Neg", squared)
-
-
-@writes("decision", "SGDOneClassSVM")
-def _sgd_one_class_decision(writer: Writer, model: Any, columns: Columns) -> str:
-    weights = np.atleast_2d(np.asarray(model.coef_, np.float64)).T
-    return affine(writer, writer.numbers(columns), weights, -np.asarray(model.offset_, np.float64))
-
-
-@writes("score_samples", "OneClassSVM", "SGDOneClassSVM")
-def _one_class_scores(writer: Writer, model: Any, columns: Columns) -> str:
-    decision = writer.write("decision", model, columns)
-    offset = writer.builder.constant(model.offset_, np.float64)
-    return writer.builder.op("Add", decision, offset)
-
-
-@writes("decision", "EllipticEnvelope", "IsolationForest")
-def _outlier_decision(writer: Writer, model: Any, columns: Columns) -> str:
-    scores = writer.write("score_samples", model, columns)
-    return writer.builder.op("Sub", scores, writer.builder.constant(model.offset_, np.float64))
-
-
-@writes("predict", "EllipticEnvelope", "IsolationForest", "OneClassSVM", "SGDOneClassSVM")
-def _outlier_predict(writer: Writer, model: Any, columns: Columns) -> str:
-    builder = writer.builder
-    decision = writer.write("decision", model, columns)
-    flat = builder.op("Reshape", decision, builder.constant([-1], np.int64))
-    comparison = "Greater" if type(model).__name__ == "OneClassSVM" else "GreaterOrEqual"
-    inside = builder.op(comparison, flat, builder.constant(0.0, np.float64))
-    return builder.op(
-        "Where", inside, builder.constant(1, np.int64), builder.constant(-1, np.int64)
-    )
-
-
-def _mixture(writer: Writer, model: Any, columns: Columns) -> str:
-    """float64 (N, K): log of each component's weighted density."""
-    builder = writer.builder
-    numbers = writer.numbers(columns)
-    n_features = len(columns)
-    axis = builder.constant([1], np.int64)
-    parts = []
-    for index, mean in enumerate(np.asarray(model.means_, np.float64)):
-        factor = np.asarray(model.precisions_cholesky_, np.float64)
-        factor = factor if model.covariance_type == "tied" else factor[index]
-        if model.covariance_type == "spherical":
-            factor = np.full(n_features, float(factor))
-        diagonal = np.diag(factor) if factor.ndim == 2 else factor
-        centered = builder.op("Sub", numbers, builder.constant(mean))
-        op = "MatMul" if factor.ndim == 2 else "Mul"
-        scaled = builder.op(op, centered, builder.constant(factor))
-        squared = builder.op("ReduceSumSquare", scaled, axis)
-        # Bishop, Pattern Recognition and Machine Learning, 2.43.
-        level = np.log(model.weights_[index]) + np.log(diagonal).sum()
-        level -= 0.5 * n_features * np.log(2.0 * np.pi)
-        half = builder.op("Mul", squared, builder.constant(-0.5, np.float64))
-        parts.append(builder.op("Add", half, builder.constant(level, np.float64)))
-    return parts[0] if len(parts) == 1 else builder.op("Concat", *parts, axis=1)
-
-
-@writes("predict", "GaussianMixture")
-def _mixture_predict(writer: Writer, model: Any, columns: Columns) -> str:
-    return writer.builder.op("ArgMax", _mixture(writer, model, columns), axis=1, keepdims=0)
-
-
-@writes("proba", "GaussianMixture")
-def _mixture_proba(writer: Writer, model: Any, columns: Columns) -> str:
-    return writer.builder.op("Softmax", _mixture(writer, model, columns), axis=1)
-
-
-@writes("score_samples", "GaussianMixture")
-def _mixture_scores(writer: Writer, model: Any, columns: Columns) -> str:
-    axis = writer.builder.constant([1], np.int64)
-    return writer.builder.op("ReduceLogSumExp", _mixture(writer, model, columns), axis)
-
-
-# ---- dummies
-
-
-@writes("predict", "DummyRegressor")
-def _dummy_predict(writer: Writer, model: Any, columns: Columns) -> str:
-    return _constant_rows(writer, columns, np.asarray(model.constant_, np.float64).reshape(1, -1))
-
-
-@writes("proba", "DummyClassifier")
-def _dummy_proba(writer: Writer, model: Any, columns: Columns) -> str:
-    if model.n_outputs_ != 1 or model.strategy in ("stratified", "uniform"):
-        raise unsupported(model, f"strategy={model.strategy!r} answers at random")
-    n_features = getattr(model, "n_features_in_", 1)
-    row = model.predict_proba(np.zeros((1, n_features)))
-    return _constant_rows(writer, columns, np.asarray(row, np.float64))
-
-
-def _constant_rows(writer: Writer, columns: Columns, row: np.ndarray) -> str:
-    builder = writer.builder
-    source = builder.matrix(columns[:1], columns[0].value.dtype)
-    n_rows = builder.op("Gather", builder.op("Shape", source), builder.constant([0], np.int64))
-    shape = builder.op("Concat", n_rows, builder.constant([row.shape[1]], np.int64), axis=0)
-    return builder.op("Expand", builder.constant(row, np.float64), shape)

@@ -90,10 +90,8 @@ def _convert(model: Any, width: int, dtype: str, opset: int) -> Any:
     for options in ({"zipmap": False, "nocl": True}, {"nocl": True}, {"zipmap": False}, None):
         if failure is not None and not isinstance(failure, NameError):
             break
-        if hasattr(model, "classes_") and options is not None and "nocl" not in options:
-            # Without `nocl` the graph answers labels; only 0..K-1 are their own index.
-            if not np.array_equal(model.classes_, np.arange(len(model.classes_))):
-                continue
+        if options is not None and "nocl" not in options and not _labels_are_indices(model):
+            continue
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -107,6 +105,12 @@ def _convert(model: Any, width: int, dtype: str, opset: int) -> Any:
             failure = exc
     text = " ".join(str(failure).split())[:200]
     raise unsupported(model, f"sklearn-onnx cannot write it ({text})") from failure
+
+
+def _labels_are_indices(model: Any) -> bool:
+    """Whether a graph that answers labels, which it does without `nocl`, answers indices all the same."""
+    classes = getattr(model, "classes_", None)
+    return classes is None or np.array_equal(classes, np.arange(len(classes)))
 
 
 def _check_protobuf() -> None:

@@ -11,11 +11,13 @@ a tree moves a row to another leaf. Only tree ensembles read float32, as they do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from infersdk.convert.sklearn_prune import drop_identities, drop_unread
 
 __all__ = ["BATCH", "ML_OPSET", "Column", "Columns", "GraphBuilder", "Value"]
 
@@ -364,8 +366,8 @@ class GraphBuilder:
             producer_name="infersdk",
             ir_version=min(onnx.IR_VERSION, 10),
         )
-        _drop_identities(model.graph)
-        _drop_unread(model.graph)
+        drop_identities(model.graph)
+        drop_unread(model.graph)
         onnx.checker.check_model(model)
         return model
 
@@ -380,80 +382,3 @@ def _element_type(dtype: str) -> int:
         "bool": TensorProto.BOOL,
         "string": TensorProto.STRING,
     }[dtype]
-
-
-def _drop_identities(graph: Any) -> None:
-    """Remove Identity nodes.
-
-    Where an Identity only names a graph output, the node that computes the tensor takes the output's
-    name. The Identity stays if the tensor is an input, a constant, or another output already.
-    """
-    outputs = {value.name for value in graph.output}
-    fixed = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    alias = {
-        node.output[0]: node.input[0]
-        for node in graph.node
-        if node.op_type == "Identity" and node.output[0] not in outputs
-    }
-
-    def source(name: str) -> str:
-        while name in alias:
-            name = alias[name]
-        return name
-
-    promoted: dict[str, str] = {}
-    kept = []
-    for node in graph.node:
-        if node.op_type == "Identity":
-            if node.output[0] not in outputs:
-                continue
-            origin = source(node.input[0])
-            if origin not in fixed and origin not in promoted:
-                promoted[origin] = node.output[0]
-                continue
-        kept.append(node)
-
-    def rename(name: str) -> str:
-        name = source(name)
-        return promoted.get(name, name)
-
-    for node in kept:
-        _rename_node(node, rename)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def _drop_unread(graph: Any) -> None:
-    """Remove nodes that no output depends on, and initializers that nothing reads."""
-    needed = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed |= _names_read([node])
-    kept.reverse()
-    del graph.node[:]
-    graph.node.extend(kept)
-    initializers = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
-
-
-def _rename_node(node: Any, rename: Callable[[str], str]) -> None:
-    # The body of a Scan or If reads outer tensors by name, so it is renamed as well.
-    node.input[:] = [rename(name) for name in node.input]
-    node.output[:] = [rename(name) for name in node.output]
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                _rename_node(inner, rename)
-
-
-def _names_read(nodes: Iterable[Any]) -> set[str]:
-    names: set[str] = set()
-    for node in nodes:
-        names.update(node.input)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                names |= _names_read(attribute.g.node)
-    return names

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Columns
-from infersdk.convert.sklearn_transformers import squared_distances
+from infersdk.convert.sklearn_numeric import squared_distances
 from infersdk.convert.sklearn_writer import Writer, index_of, unsupported, writes
 
 # ---- linear
@@ -84,9 +84,9 @@ def _linear_decision(writer: Writer, model: Any, columns: Columns) -> str:
 
 @writes("label", *_CLASSIFIERS)
 def _linear_label(writer: Writer, model: Any, columns: Columns) -> str:
-    if getattr(model, "_label_binarizer", None) is not None:
-        if model._label_binarizer.y_type_.startswith("multilabel"):
-            raise unsupported(model, "it answers several labels at once")
+    binarizer = getattr(model, "_label_binarizer", None)
+    if binarizer is not None and binarizer.y_type_.startswith("multilabel"):
+        raise unsupported(model, "it answers several labels at once")
     return index_of(writer, writer.write("decision", model, columns), _n_decisions(model))
 
 
@@ -107,6 +107,16 @@ def _logistic_proba(writer: Writer, model: Any, columns: Columns) -> str:
     if multi_class == "ovr" or getattr(model, "solver", None) == "liblinear":
         return _normalized_rows(writer, logistic(writer, decision), n_columns)
     return writer.builder.op("Softmax", decision, axis=1)
+
+
+@writes("log_proba", "LinearDiscriminantAnalysis")
+def _discriminant_log_proba(writer: Writer, model: Any, columns: Columns) -> str:
+    # scikit-learn keeps the logarithm finite here, and only here.
+    builder = writer.builder
+    proba = writer.write("proba", model, columns)
+    zero = builder.op("Equal", proba, builder.constant(0.0, np.float64))
+    tiny = builder.constant(np.finfo(np.float64).smallest_normal)
+    return builder.op("Log", builder.op("Where", zero, tiny, proba))
 
 
 @writes("proba", "SGDClassifier")

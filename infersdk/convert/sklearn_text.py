@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import ML_OPSET, Columns
-from infersdk.convert.sklearn_transformers import normalized
+from infersdk.convert.sklearn_numeric import normalized
 from infersdk.convert.sklearn_writer import Writer, unsupported, writes
 from infersdk.errors import MissingDependencyError
 

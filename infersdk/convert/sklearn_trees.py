@@ -1,19 +1,12 @@
 """scikit-learn's trees: forests, gradient boosting, isolation forests, and boosted stumps.
 
 Every ensemble becomes one ``TreeEnsembleRegressor`` that sums leaf values; means, links and labels
-follow in float64. The operator compares float32 numbers, and so does ``sklearn.tree``, which rounds
-every value first. HistGradientBoosting compares float64 numbers, and its thresholds may be training
-values themselves, so rounding would send rows the other way. It is given the number of thresholds below
-each value instead (:class:`_Ranks`), which is exact for every float64 value.
-
-Steps in front of trees that are increasing functions of single columns (imputers, and before ranks also
-scalers) are not written at all: the threshold, or the way that missing values take, moves instead.
+follow in float64. Where its comparisons are made is in ``sklearn_splits.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +15,7 @@ from numpy.typing import NDArray
 
 from infersdk.convert.sklearn_graph import Columns
 from infersdk.convert.sklearn_linear import logistic, two_classes
+from infersdk.convert.sklearn_splits import Ranks, Rounded, TreeInput
 from infersdk.convert.sklearn_writer import (
     Writer,
     class_name,
@@ -30,163 +24,11 @@ from infersdk.convert.sklearn_writer import (
     unsupported,
     writes,
 )
-from infersdk.convert.tree_graph import (
-    MembershipTables,
-    Tree,
-    add_ensemble,
-    add_ranks,
-    floor_float32,
-)
-
-
-_FLOAT32_WHOLE = 2.0**24
-"""Up to here float32 holds every whole number."""
-
-
-class _Rounded:
-    """What ``sklearn.tree`` compares: each column rounded to float32."""
-
-    def __init__(self, columns: Columns) -> None:
-        # An imputer alone (no function) changes where NaN goes and nothing else.
-        self._columns = tuple(
-            column
-            if column.origin is not None and column.function is None
-            else replace(column, origin=None, missing=float("nan"))
-            for column in columns
-        )
-        self._missing = np.array([c.missing for c in self._columns], np.float64)
-
-    def matrix(self, writer: Writer) -> str:
-        """float32 (N, n_columns)."""
-        return writer.numbers(
-            tuple(c if c.origin is None else c.origin for c in self._columns), "float32"
-        )
-
-    def threshold(
-        self, feature: NDArray[np.int64], threshold: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """What the operator compares with."""
-        return floor_float32(threshold)
-
-    def nan_left(
-        self,
-        feature: NDArray[np.int64],
-        threshold: NDArray[np.float64],
-        nan_left: NDArray[np.bool_],
-    ) -> NDArray[np.bool_]:
-        """Which way NaN goes: where it is imputed, the way of what is filled in."""
-        missing = self._missing[feature]
-        filled = missing.astype(np.float32) <= threshold
-        return np.where(np.isnan(missing), nan_left, filled)
-
-
-class _Ranks:
-    """What HistGradientBoosting compares, as ranks: how many thresholds lie below a value.
-
-    ``x <= t[i]`` exactly when ``rank(x) <= i``, for the sorted thresholds ``t`` of the column. Columns of
-    whole numbers are taken as they are.
-
-    Parameters
-    ----------
-    columns : tuple of Column
-    splits : sequence of (feature, threshold)
-        All splits of the ensemble.
-    """
-
-    def __init__(
-        self,
-        columns: Columns,
-        splits: Sequence[tuple[NDArray[np.int64], NDArray[np.float64]]],
-    ) -> None:
-        self._columns = columns
-        self._missing = np.array([c.missing for c in columns], np.float64)
-        self._sources = [c if c.origin is None else c.origin for c in columns]
-        self._tables: dict[int, NDArray[np.float64]] = {}
-        features = np.concatenate([feature for feature, _ in splits])
-        limits = np.concatenate([threshold for _, threshold in splits])
-        for index in np.unique(features).tolist():
-            moved = np.unique(self._moved(index, limits[features == index]))
-            finite = moved[np.isfinite(moved)]
-            small = np.all(np.abs(finite) < _FLOAT32_WHOLE)
-            if not (self._sources[index].whole and small):
-                self._tables[index] = moved
-
-    def _moved(self, index: int, threshold: NDArray[np.float64]) -> NDArray[np.float64]:
-        function = self._columns[index].function
-        return threshold if function is None else turnover(function, threshold)
-
-    def matrix(self, writer: Writer) -> str:
-        """float32 (N, n_columns)."""
-        builder = writer.builder
-        sources = list(self._sources)
-        ranked = sorted(self._tables)
-        if ranked:
-            values = writer.numbers(tuple(sources[index] for index in ranked))
-            ranks = add_ranks(builder, values, [self._tables[index] for index in ranked])
-            made = writer.new(ranks, len(ranked), "float32")
-            for index, column in zip(ranked, made, strict=True):
-                sources[index] = column
-        return writer.numbers(tuple(sources), "float32")
-
-    def threshold(
-        self, feature: NDArray[np.int64], threshold: NDArray[np.float64]
-    ) -> NDArray[np.float32]:
-        """What the operator compares with."""
-        result = np.empty(len(threshold), np.float32)
-        for index in np.unique(feature).tolist():
-            chosen = feature == index
-            moved = self._moved(index, threshold[chosen])
-            table = self._tables.get(index)
-            if table is None:
-                result[chosen] = floor_float32(moved)
-            else:
-                result[chosen] = np.searchsorted(table, moved)
-        return result
-
-    def nan_left(
-        self,
-        feature: NDArray[np.int64],
-        threshold: NDArray[np.float64],
-        nan_left: NDArray[np.bool_],
-    ) -> NDArray[np.bool_]:
-        """Which way NaN goes: where it is imputed, the way of what is filled in."""
-        missing = self._missing[feature]
-        return np.where(np.isnan(missing), nan_left, missing <= threshold)
-
-
-def turnover(
-    function: Callable[[np.ndarray], np.ndarray], threshold: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The largest float64 whose function value is at most the threshold; -inf where there is none.
-
-    Bisection over the float64 numbers in their order, for an increasing function.
-    """
-    low = np.full(len(threshold), -_INFINITY, np.int64)
-    high = np.full(len(threshold), _INFINITY, np.int64)
-    while np.any(low < high):
-        # The upper middle, without the overflow of low + high.
-        middle = low // 2 + high // 2 + (low % 2 + high % 2 + 1) // 2
-        with np.errstate(over="ignore", invalid="ignore"):
-            below = function(_float64_at(middle)) <= threshold
-        low = np.where(below, middle, low)
-        high = np.where(below, high, middle - 1)
-    return _float64_at(low)
-
-
-_INFINITY = int(np.float64(np.inf).view(np.int64))
-
-
-def _float64_at(ordinal: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The float64 at a place in the order of all of them; zero is at 0."""
-    magnitude = np.abs(ordinal).view(np.float64)
-    return np.where(ordinal < 0, -magnitude, magnitude)
-
-
-_TreeInput = _Rounded | _Ranks
+from infersdk.convert.tree_graph import MembershipTables, Tree, add_ensemble
 
 
 def _tree(
-    source: _TreeInput,
+    source: TreeInput,
     *,
     is_leaf: NDArray[np.bool_],
     feature: NDArray[np.int64],
@@ -218,7 +60,7 @@ def _tree(
 
 
 def _cart(
-    source: _TreeInput,
+    source: TreeInput,
     estimator: Any,
     leaf: NDArray[np.float64],
     targets: tuple[int, ...],
@@ -242,14 +84,14 @@ def _cart(
 
 def _sum(
     writer: Writer,
-    source: _TreeInput,
+    source: TreeInput,
     trees: Sequence[Tree],
     n_targets: int,
     *,
     tables: MembershipTables | None = None,
 ) -> str:
     """float64 (N, n_targets): the sum of the trees."""
-    builder = writer.builder
+    builder: Any = writer.builder  # has what these functions ask of a tree_graph.Graph
     features = source.matrix(writer)
     if tables is not None:
         features = tables.widen(builder, features)
@@ -276,7 +118,7 @@ _FOREST_REGRESSORS = ("RandomForestRegressor", "ExtraTreesRegressor")
 @writes("proba", *_TREE_CLASSIFIERS, *_FOREST_CLASSIFIERS)
 def _forest_proba(writer: Writer, model: Any, columns: Columns) -> str:
     trees = _members(model)
-    source = _Rounded(columns)
+    source = Rounded(columns)
     builder = writer.builder
     n_classes = len(model.classes_)
     if n_classes == 2:
@@ -295,7 +137,7 @@ def _forest_proba_list(writer: Writer, model: Any, columns: Columns) -> list[str
     # All targets are summed by one ensemble and cut apart behind it.
     builder = writer.builder
     trees = _members(model)
-    source = _Rounded(columns)
+    source = Rounded(columns)
     sizes = [len(classes) for classes in model.classes_]
     targets = tuple(range(sum(sizes)))
 
@@ -321,7 +163,7 @@ def _forest_values(writer: Writer, model: Any, columns: Columns) -> str:
 @writes("predict", *_TREE_REGRESSORS, *_FOREST_REGRESSORS)
 def _forest_predict(writer: Writer, model: Any, columns: Columns) -> str:
     trees = _members(model)
-    source = _Rounded(columns)
+    source = Rounded(columns)
     targets = tuple(range(model.n_outputs_))
     values = [tree.tree_.value[:, :, 0] for tree in trees]
     # Sums of float32 keep more digits around zero, so the trees add up what differs from the mean.
@@ -347,7 +189,7 @@ def _mean(writer: Writer, total: str, n_trees: int) -> str:
 
 
 def _gradient_boosting(writer: Writer, model: Any, columns: Columns) -> str:
-    source = _Rounded(columns)
+    source = Rounded(columns)
     trees = [
         _cart(source, tree, tree.tree_.value[:, 0, :1] * model.learning_rate, (target,))
         for stage in model.estimators_
@@ -408,7 +250,7 @@ def _hist_gradient_boosting(writer: Writer, model: Any, columns: Columns) -> str
             nodes = predictor.nodes[predictor.nodes["is_leaf"] == 0]
             nodes = nodes[nodes["is_categorical"] == 0]
             splits.append((nodes["feature_idx"].astype(np.int64), nodes["num_threshold"]))
-    source = _Ranks(columns, splits)
+    source = Ranks(columns, splits)
     tables = MembershipTables(len(columns), missing="missing", rounding="truncate")
     trees = [
         _hist_tree(source, predictor, target, tables)
@@ -433,7 +275,7 @@ def _encoded(writer: Writer, preprocessor: Any, columns: Columns) -> Columns:
     return tuple(result)
 
 
-def _hist_tree(source: _TreeInput, predictor: Any, target: int, tables: MembershipTables) -> Tree:
+def _hist_tree(source: TreeInput, predictor: Any, target: int, tables: MembershipTables) -> Tree:
     nodes = predictor.nodes
     is_leaf = nodes["is_leaf"].astype(bool)
     tree = _tree(
@@ -489,7 +331,7 @@ def _hist_predict(writer: Writer, model: Any, columns: Columns) -> str:
 def _isolation_scores(writer: Writer, model: Any, columns: Columns) -> str:
     # Liu, Ting and Zhou (2008): 2 ** (-mean depth / expected depth).
     builder = writer.builder
-    source = _Rounded(columns)
+    source = Rounded(columns)
     depths = [
         (lengths + extra - 1.0)[:, None]
         for lengths, extra in zip(
@@ -535,11 +377,14 @@ def _average_path_length(n_samples: int) -> float:
 
 @writes("decision", "AdaBoostClassifier")
 def _ada_boost_decision(writer: Writer, model: Any, columns: Columns) -> str:
+    if getattr(model, "algorithm", "SAMME") == "SAMME.R":
+        # scikit-learn before 1.6.
+        raise unsupported(model, "algorithm='SAMME.R', which scikit-learn has given up")
     builder = writer.builder
     n_classes = len(model.classes_)
     weights = model.estimator_weights_[: len(model.estimators_)]
     if all(class_name(member) in _TREE_CLASSIFIERS for member in model.estimators_):
-        source = _Rounded(columns)
+        source = Rounded(columns)
         trees = []
         for member, weight in zip(model.estimators_, weights, strict=True):
             chosen = np.searchsorted(model.classes_, member.classes_)[

@@ -15,7 +15,16 @@ import numpy as np
 from infersdk.convert.sklearn_graph import Columns, GraphBuilder
 from infersdk.errors import UnsupportedModelError
 
-__all__ = ["Kind", "Writer", "class_name", "class_values", "index_of", "unsupported", "writes"]
+__all__ = [
+    "Kind",
+    "Writer",
+    "class_name",
+    "class_values",
+    "index_of",
+    "is_missing",
+    "unsupported",
+    "writes",
+]
 
 Kind = Literal[
     "transform",
@@ -61,6 +70,13 @@ def class_name(estimator: Any) -> str | None:
     """The name of an estimator's class if it is scikit-learn's own, else None."""
     cls = type(estimator)
     return cls.__name__ if cls.__module__.split(".")[0] == "sklearn" else None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN or pandas.NA (which does not compare)."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
 
 
 def unsupported(estimator: Any, reason: str) -> UnsupportedModelError:

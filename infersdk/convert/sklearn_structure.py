@@ -1,0 +1,205 @@
+"""How a fitted model is put together, and what its steps remember about the columns they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infersdk.convert.sklearn_writer import class_name, is_missing
+
+__all__ = [
+    "HOLDERS",
+    "TEXT_VECTORIZERS",
+    "Hint",
+    "first_step",
+    "follow",
+    "has_names",
+    "inner_models",
+    "parts",
+    "plain",
+]
+
+TEXT_VECTORIZERS = frozenset({"CountVectorizer", "HashingVectorizer", "TfidfVectorizer"})
+_ENCODERS = frozenset({"OneHotEncoder", "OrdinalEncoder", "TargetEncoder"})
+
+
+@dataclass(slots=True)
+class Hint:
+    """What the fitted steps say about one column of the input."""
+
+    used: bool = False
+    text: bool = False
+    vector: bool = False
+    categories: tuple[Any, ...] | None = None
+
+
+def parts(model: Any) -> Iterator[Any]:
+    """Every fitted estimator inside a model, itself first, in the order rows pass them."""
+    yield model
+    name = class_name(model)
+    if name is None:
+        return
+    inner: list[Any] = []
+    if name == "Pipeline":
+        inner = [step for _, step in model.steps]
+    elif name == "ColumnTransformer":
+        inner = [step for _, step, _ in model.transformers_]
+    elif name == "FeatureUnion":
+        inner = [step for _, step in model.transformer_list]
+    elif name == "CalibratedClassifierCV":
+        inner = [part.estimator for part in model.calibrated_classifiers_]
+    elif hasattr(model, "best_estimator_"):
+        inner = [model.best_estimator_]
+    elif name in ("StackingClassifier", "StackingRegressor"):
+        inner = [*model.estimators_, model.final_estimator_]
+    elif name in HOLDERS:
+        inner = list(np.ravel(np.asarray(model.estimators_, dtype=object)))
+    elif name == "TransformedTargetRegressor":
+        inner = [model.regressor_]
+    elif name == "FixedThresholdClassifier":
+        inner = [getattr(model, "estimator_", model.estimator)]
+    elif name in _OF_ONE:
+        inner = [model.estimator_]
+    for part in inner:
+        if part is not None and not isinstance(part, str):
+            yield from parts(part)
+
+
+HOLDERS = frozenset(
+    {
+        "AdaBoostClassifier",
+        "BaggingClassifier",
+        "BaggingRegressor",
+        "ClassifierChain",
+        "MultiOutputClassifier",
+        "MultiOutputRegressor",
+        "OneVsOneClassifier",
+        "OneVsRestClassifier",
+        "RegressorChain",
+        "VotingClassifier",
+        "VotingRegressor",
+    }
+)
+
+_OF_ONE = frozenset(
+    {"RANSACRegressor", "RFE", "RFECV", "SelfTrainingClassifier", "TunedThresholdClassifierCV"}
+)
+_CONTAINERS = frozenset({"Pipeline", "FeatureUnion", "ColumnTransformer"})
+
+
+def first_step(model: Any) -> Any:
+    """The first estimator that reads the rows itself."""
+    for part in parts(model):
+        name = class_name(part)
+        holds = name in _CONTAINERS or name in HOLDERS or hasattr(part, "best_estimator_")
+        wraps = name in ("CalibratedClassifierCV", "StackingClassifier", "StackingRegressor")
+        wraps = wraps or name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
+        if name == "ColumnTransformer" or not (holds or wraps):
+            return part
+    return model
+
+
+def follow(model: Any, columns: Sequence[Sequence[int]], hints: list[Hint]) -> list[list[int]]:
+    """Follow columns through a model and note what its steps say about them.
+
+    ``columns`` holds, for each column that reaches the model, the input columns it is made of one to
+    one (one or none). Returned is the same for what the model makes of them.
+    """
+    name = class_name(model)
+    if name == "Pipeline":
+        for _, step in model.steps:
+            if step is not None and step != "passthrough":
+                columns = follow(step, columns, hints)
+        return [list(item) for item in columns]
+    if name == "ColumnTransformer":
+        result: list[list[int]] = []
+        positions = model._transformer_to_input_indices
+        for label, step, _ in model.transformers_:
+            chosen = [columns[int(index)] for index in positions[label]]
+            if step == "drop":
+                continue
+            if isinstance(step, str):
+                _use(chosen, hints)
+                result.extend(list(item) for item in chosen)
+            elif chosen:
+                result.extend(follow(step, chosen, hints))
+        return result
+    inner = inner_models(model)
+    if inner:
+        made: list[list[int]] = []
+        for part in inner:
+            made = follow(part, columns, hints)
+        return made if len(inner) == 1 else []
+    _use(columns, hints)
+    if name in _ENCODERS:
+        for item, categories in zip(columns, model.categories_, strict=False):
+            for index in item:
+                values = [plain(value) for value in categories]
+                known = tuple(value for value in values if not is_missing(value))
+                hints[index].categories = hints[index].categories or known
+                if any(isinstance(value, str) for value in known):
+                    hints[index].text = True
+        return []
+    if name == "SimpleImputer":
+        for item, value in zip(columns, model.statistics_, strict=False):
+            for index in item:
+                hints[index].text |= isinstance(value, str)
+        if len(columns) == len(model.statistics_) and not model.add_indicator:
+            kept = [i for i, value in enumerate(model.statistics_) if not is_missing(value)]
+            return [list(columns[i]) for i in kept]
+        return []
+    if name in TEXT_VECTORIZERS:
+        for item in columns:
+            for index in item:
+                hints[index].text = hints[index].vector = True
+        return []
+    if getattr(model, "_preprocessor", None) is not None:
+        # HistGradientBoosting with categorical columns.
+        follow(model._preprocessor, columns, hints)
+        return []
+    if name in ("MaxAbsScaler", "MinMaxScaler", "RobustScaler", "StandardScaler"):
+        return [list(item) for item in columns]
+    return []
+
+
+def inner_models(model: Any) -> list[Any]:
+    """Estimators inside one that read the very columns it is given."""
+    name = class_name(model)
+    if name is None or name in _CONTAINERS:
+        return (
+            [step for _, step in model.transformer_list if not isinstance(step, str)]
+            if (name == "FeatureUnion")
+            else []
+        )
+    if hasattr(model, "best_estimator_"):
+        return [model.best_estimator_]
+    if name == "CalibratedClassifierCV":
+        return [part.estimator for part in model.calibrated_classifiers_]
+    if name in ("VotingClassifier", "VotingRegressor", "StackingClassifier", "StackingRegressor"):
+        return list(model.estimators_)
+    if name == "TransformedTargetRegressor":
+        return [model.regressor_]
+    if name == "FixedThresholdClassifier":
+        return [getattr(model, "estimator_", model.estimator)]
+    if name in ("TunedThresholdClassifierCV", "SelfTrainingClassifier"):
+        return [model.estimator_]
+    if name in ("MultiOutputRegressor", "MultiOutputClassifier", "OneVsRestClassifier"):
+        return list(model.estimators_)
+    return []
+
+
+def _use(columns: Sequence[Sequence[int]], hints: list[Hint]) -> None:
+    for item in columns:
+        for index in item:
+            hints[index].used = True
+
+
+def plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def has_names(model: Any) -> bool:
+    return getattr(model, "feature_names_in_", None) is not None
