@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infersdk.errors import MissingDependencyError
+from infersdk.errors import InputError, MissingDependencyError
 
 __all__ = [
     "array_of",
@@ -84,6 +84,11 @@ def tensor_to_array(tensor: Any) -> NDArray[Any]:
     """Return a torch tensor's values as an array; without a copy for a dense tensor in host memory.
 
     bfloat16, which numpy lacks, becomes ml_dtypes.bfloat16.
+
+    Raises
+    ------
+    InputError
+        The tensor has no values (it is on the meta device) or is quantized.
     """
     torch = sys.modules["torch"]
     if tensor.dtype != torch.bfloat16:
@@ -95,6 +100,13 @@ def tensor_to_array(tensor: Any) -> NDArray[Any]:
         else:
             return direct
     tensor = tensor.detach()
+    if tensor.is_meta or tensor.is_quantized:
+        kind = "quantized" if tensor.is_quantized else "meta"
+        raise InputError.mismatch(
+            expected="a tensor of plain numbers",
+            given=f"a {kind} tensor",
+            hint="Call dequantize() on it first" if tensor.is_quantized else "It has no values",
+        )
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
     tensor = tensor.cpu().resolve_conj().resolve_neg()

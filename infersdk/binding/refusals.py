@@ -46,7 +46,7 @@ def describe(value: object) -> str:
         text = repr(bytes(value[:MAX_SHOWN]))
         return f"{text}{'...' if len(value) > MAX_SHOWN else ''} ({kind})"
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if dtype is not None and shape is not None and shape != ():
+    if dtype is not None and isinstance(shape, tuple) and shape:
         text = f"{str(dtype).removeprefix('torch.')} {tuple(shape)}"
         return text if kind == "ndarray" else f"{text} ({kind})"
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
