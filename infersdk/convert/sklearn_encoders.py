@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Column, Columns
-from infersdk.convert.sklearn_writer import Writer, is_missing, unsupported, writes
+from infersdk.convert.sklearn_writer import (
+    EMPTY_IS_MISSING,
+    Writer,
+    is_missing,
+    unsupported,
+    writes,
+)
 
 
 @writes("transform", "OneHotEncoder")
@@ -132,6 +138,8 @@ def _codes(
     builder = writer.builder
     if column.is_text:
         table = _text_table(model, column, categories, positions, unknown)
+        if any(is_missing(category) for category in categories):
+            writer.note(EMPTY_IS_MISSING)
         source = builder.matrix((replace(column, replaced=()),), "string")
         return builder.ml(
             "LabelEncoder",

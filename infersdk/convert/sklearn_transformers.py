@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Column, Columns
-from infersdk.convert.sklearn_writer import Writer, is_missing, unsupported, writes
+from infersdk.convert.sklearn_writer import (
+    EMPTY_IS_MISSING,
+    Writer,
+    is_missing,
+    unsupported,
+    writes,
+)
 
 # ---- composition
 
@@ -179,6 +185,8 @@ def _simple_imputer(writer: Writer, model: Any, columns: Columns) -> Columns:
             old = "" if is_missing(model.missing_values) else model.missing_values
             if not isinstance(old, str):
                 raise unsupported(model, f"missing_values={old!r} over a text column")
+            if old == "":
+                writer.note(EMPTY_IS_MISSING)
             pair = (old, str(statistics[index]))
             filled[index] = replace(columns[index], replaced=(*columns[index].replaced, pair))
     numeric = [index for index in kept if not columns[index].is_text]

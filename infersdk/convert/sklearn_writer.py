@@ -16,6 +16,7 @@ from infersdk.convert.sklearn_graph import Columns, GraphBuilder
 from infersdk.errors import UnsupportedModelError
 
 __all__ = [
+    "EMPTY_IS_MISSING",
     "Kind",
     "Writer",
     "class_name",
@@ -43,6 +44,9 @@ Kind = Literal[
 "predict" float64 (N, k) of a regressor or of a classifier with several targets, or int64 (N,) of a
 clusterer or outlier detector, "score_samples" float64 (N, 1); "proba_list" is a list of such names.
 """
+
+EMPTY_IS_MISSING = "an empty text counts as a missing one"
+"""A note: the graph is given the same for both, where scikit-learn tells them apart."""
 
 _WRITERS: dict[tuple[str, str], Callable[..., Any]] = {}
 

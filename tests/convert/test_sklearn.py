@@ -520,6 +520,53 @@ def test_values_that_repeat_among_quantiles(digits):
     agree(preprocessing.QuantileTransformer(n_quantiles=50).fit(X), X)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        linear_model.LogisticRegression(max_iter=20),
+        ensemble.RandomForestClassifier(5, random_state=0),
+        make_pipeline(
+            preprocessing.StandardScaler(), ensemble.HistGradientBoostingClassifier(max_iter=4)
+        ),
+        make_pipeline(preprocessing.KBinsDiscretizer(3), linear_model.RidgeClassifier()),
+        ensemble.BaggingClassifier(n_estimators=3, max_features=0.5, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_edge_rows_need_no_example(model, wine):
+    X, y = wine
+    model = sklearn.clone(model).fit(X, y)
+    with infersdk.load(model, execution=FAST) as predictor:
+        assert predictor.plan.kind == "onnx", str(predictor.plan)
+        assert predictor.parity.n_edge_rows > 100
+        np.testing.assert_array_equal(predictor.predict(X), model.predict(X))
+
+
+def test_edge_rows_lie_on_both_sides_of_every_split(wine):
+    X, y = wine
+    model = tree.DecisionTreeClassifier(max_depth=3).fit(X, y)
+    signature = converter.infer_signature(model, X)
+    rows = converter.edge_rows(model, signature, X, n_rows=200, rng=np.random.default_rng(0))
+    for feature, threshold in zip(model.tree_.feature, model.tree_.threshold, strict=True):
+        if feature >= 0:
+            values = rows[:, feature].astype(np.float32)
+            limit = np.float32(threshold)
+            near = np.abs(values - limit) <= 2 * np.spacing(limit)
+            assert np.any(near & (values <= threshold))
+            assert np.any(near & (values > threshold))
+
+
+def test_edge_rows_hold_every_category(people):
+    frame, y = people
+    model = make_pipeline(columns(), linear_model.LogisticRegression(max_iter=20)).fit(frame, y)
+    signature = converter.infer_signature(model, frame)
+    rows = converter.edge_rows(model, signature, frame, n_rows=80, rng=np.random.default_rng(0))
+    assert set(frame["city"].dropna()) < set(rows["city"].dropna())
+    assert rows["city"].isna().any()
+    assert set(rows["floor"]) == set(frame["floor"])
+    assert rows["income"].isna().any()
+
+
 # ---- searches, thresholds and selection around a classifier
 
 
@@ -626,6 +673,16 @@ def test_one_dict_is_one_row(people):
             predictor.predict({**row, "floor": 77})
         with pytest.raises(InputError, match="plan"):
             predictor.predict({**row, "plan": "unheard of"})
+
+
+def test_that_empty_and_missing_text_are_one_is_noted(people):
+    frame, y = people
+    model = make_pipeline(columns(), linear_model.LogisticRegression(max_iter=100)).fit(frame, y)
+    row = {"age": 33, "income": 2e4, "plan": "pro", "floor": 2, "member": True}
+    with infersdk.load(model, example=frame, execution=FAST) as predictor:
+        assert "an empty text counts as a missing one" in predictor.plan.notes
+        given = predictor.predict_proba([{**row, "city": ""}, {**row, "city": None}])
+        np.testing.assert_array_equal(given[0], given[1])
 
 
 def test_a_column_transformer_alone_gives_a_sparse_matrix(people):
@@ -837,14 +894,15 @@ def test_text_beside_other_columns(people):
 
 def test_an_array_of_text(people):
     frame, y = people
-    rows = frame[["city", "floor"]].fillna("none").to_numpy(object)
-    model = make_pipeline(
-        preprocessing.OneHotEncoder(handle_unknown="ignore"), linear_model.LogisticRegression()
-    ).fit(rows, y)
-    with infersdk.load(model, example=rows, execution=FAST) as predictor:
-        assert predictor.plan.kind == "onnx", str(predictor.plan)
-        expected = model.predict_proba(rows)
-        np.testing.assert_allclose(predictor.predict_proba(rows), expected, rtol=1e-9)
+    mixed = frame[["city", "floor"]].fillna("none").to_numpy(object)
+    for rows in (mixed, mixed[:, :1].astype("U9")):
+        model = make_pipeline(
+            preprocessing.OneHotEncoder(handle_unknown="ignore"), linear_model.LogisticRegression()
+        ).fit(rows, y)
+        with infersdk.load(model, example=rows, execution=FAST) as predictor:
+            assert predictor.plan.kind == "onnx", str(predictor.plan)
+            expected = model.predict_proba(rows)
+            np.testing.assert_allclose(predictor.predict_proba(rows), expected, rtol=1e-9)
 
 
 # ---- what other converters get wrong
