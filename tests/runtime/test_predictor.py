@@ -81,7 +81,6 @@ def test_methods_answer_as_the_sources(
         np.array([[2.0, -1.0]])[:0],
         (2.0, -1.0),
     ],
-    ids=repr,
 )
 def test_rows_of_every_form(request: pytest.FixtureRequest, plan: str, rows: Any) -> None:
     predictor = Predictor(request.getfixturevalue(f"{plan}_conversion"))
@@ -766,7 +765,6 @@ def test_apredict_counts_the_rows_of_named_tensors() -> None:
         np.array([2.0, -1.0]),
         {"age": 2, "income": -1},
     ],
-    ids=repr,
 )
 def test_apredict_takes_rows_of_every_form(onnx_conversion: Conversion, rows: Any) -> None:
     assert asyncio.run(Predictor(onnx_conversion).apredict(rows)).tolist() == ["yes"]
@@ -775,7 +773,6 @@ def test_apredict_takes_rows_of_every_form(onnx_conversion: Conversion, rows: An
 @pytest.mark.parametrize(
     "rows",
     [{}, None, 3, "text", (1,), [None], {"age": 1}, np.array(3.0), {1, 2}, object()],
-    ids=repr,
 )
 def test_apredict_refuses_what_the_method_refuses(onnx_conversion: Conversion, rows: Any) -> None:
     predictor = Predictor(onnx_conversion)
