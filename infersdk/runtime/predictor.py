@@ -311,7 +311,11 @@ class Predictor:
         if first is None:
             raise SessionError(f"Model `{self.name}` has no method to call; use run()")
         if not named:
-            return first(rows[0] if len(rows) == 1 else rows)
+            if len(rows) == 1:
+                return first(rows[0])
+            if not rows and (self.artifact is None or self.signature.inputs):
+                raise InputError.mismatch(expected="rows", given="no argument", model=self.name)
+            return first(rows)
         if rows:
             raise InputError.mismatch(
                 expected="tensors by position or by name", given="both", model=self.name
