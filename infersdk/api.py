@@ -1,13 +1,16 @@
 """load() and convert(): where the rooms are put together.
 
-The convert room is imported when a model is: it is the larger half of the package, and a worker that
-has not loaded a model yet need not pay for it.
+What the convert room holds is imported when a model is: it is the larger half of the package, and a
+worker that has not loaded a model yet need not pay for it. The room itself, which is empty, is imported
+first of all: a package puts itself in its parent's namespace when it is first imported, and later that
+would take `infersdk.convert` away from the function.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
+import infersdk.convert  # noqa: F401
 from infersdk.artifact import Artifact
 from infersdk.errors import ConversionError, ParityError
 from infersdk.options import Execution
@@ -77,7 +80,7 @@ def load(
     >>> iris.predict(X[:3])
     array([0, 0, 0])
     """
-    from infersdk.convert import convert_model
+    from infersdk.convert.conversion import convert_model
 
     conversion = convert_model(
         model, example=example, name=name, on_mismatch=on_mismatch, opset=opset
@@ -116,7 +119,7 @@ def convert(
     """
     if on_mismatch not in ("raise", "warn"):
         raise ValueError(f"Expected on_mismatch to be 'raise' or 'warn', got {on_mismatch!r}")
-    from infersdk.convert import convert_model
+    from infersdk.convert.conversion import convert_model
 
     conversion = convert_model(
         model, example=example, name=name, on_mismatch=on_mismatch, opset=opset

@@ -34,7 +34,7 @@ from infersdk.types import Method, ParityReport, Plan, Signature
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from infersdk.convert import Conversion
+    from infersdk.convert.conversion import Conversion
 
 __all__ = ["Predictor"]
 

@@ -174,7 +174,8 @@ counter.close()
 
 # A source model that is served as it is: what its methods do is up to each test.
 SOURCE = """
-from infersdk.convert import Conversion, registry
+from infersdk.convert import registry
+from infersdk.convert.conversion import Conversion
 from infersdk.types import Method, Plan, Signature
 
 class Converter:

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import infersdk
-from infersdk.convert import convert_model
 from infersdk.convert import onnx_file as converter
+from infersdk.convert.conversion import convert_model
 from infersdk.errors import ArtifactError, ConversionError, UnsupportedModelError
 from infersdk.types import MapSpec, Method, OptionalSpec, SequenceSpec, TensorSpec
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from infersdk.artifact import Artifact
-from infersdk.convert import convert_model, parity, registry
+from infersdk.convert import parity, registry
 from infersdk.convert import rows as row_access
 from infersdk.convert.compare import Comparison, compare, leaves, scales
+from infersdk.convert.conversion import convert_model
 from infersdk.errors import (
     ConversionError,
     InputError,

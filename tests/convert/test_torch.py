@@ -18,8 +18,8 @@ import onnx
 import pytest
 
 import infersdk
-from infersdk.convert import convert_model
 from infersdk.convert import torch as converter
+from infersdk.convert.conversion import convert_model
 from infersdk.convert.torch_silence import quiet
 from infersdk.errors import ConversionError, UnsupportedModelError
 from infersdk.types import TensorSpec

@@ -10,7 +10,8 @@ import pytest
 from onnx import ModelProto, numpy_helper, parser
 
 from infersdk.artifact import Artifact
-from infersdk.convert import Conversion, registry
+from infersdk.convert import registry
+from infersdk.convert.conversion import Conversion
 from infersdk.types import Field, Labels, Method, Plan, Signature, TensorSpec
 
 WEIGHTS = np.array([[0.5], [-0.25]])

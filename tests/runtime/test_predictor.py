@@ -20,7 +20,7 @@ from onnx import parser
 
 import infersdk
 from infersdk import Execution, Predictor
-from infersdk.convert import Conversion
+from infersdk.convert.conversion import Conversion
 from infersdk.errors import (
     ArtifactError,
     ClosedError,

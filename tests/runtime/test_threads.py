@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infersdk import Execution, Predictor
-from infersdk.convert import Conversion
+from infersdk.convert.conversion import Conversion
 from infersdk.runtime import predictor as predictor_module
 from infersdk.runtime import threads
 from infersdk.runtime.threads import default_threads, thread_budget
