@@ -4,6 +4,7 @@ from typing import Any, final
 from infersdk.types import ValueSpec
 
 def open_library(path: str) -> str: ...
+
 @final
 class Session:
     @property

@@ -15,8 +15,8 @@ from pathlib import Path
 
 __all__ = ["default_threads", "thread_budget"]
 
-# Modules that are loaded in a worker process of a server, and only there. The servers' top packages are
-# also imported by command line tools and tests, so each is named by the module its workers run.
+# Modules that a server's process has loaded by the time its app loads a model. A process that imported
+# one without serving gets one thread too, which costs it speed at most; Execution(threads=...) decides.
 _WORKER_MODULES = (
     "celery.worker",
     "daphne.server",
