@@ -32,7 +32,7 @@ class Outcome:
     latencies_ms : ndarray, float64
         From opening the connection to the last byte of the answer.
     elapsed_s : float
-        From the first request to the last answer.
+        From the first request to the last answer, pauses between turns left out.
     """
 
     answers: list[Any]
@@ -42,6 +42,15 @@ class Outcome:
     @property
     def requests_per_s(self) -> float:
         return len(self.answers) / self.elapsed_s
+
+    @classmethod
+    def joined(cls, turns: Sequence[Outcome]) -> Outcome:
+        """What came of several turns, one after the other."""
+        return cls(
+            [answer for turn in turns for answer in turn.answers],
+            np.concatenate([turn.latencies_ms for turn in turns]),
+            sum(turn.elapsed_s for turn in turns),
+        )
 
 
 def fire(

@@ -29,8 +29,7 @@ from examples.models import Trained, train_all
 from examples.server import Server, serving
 
 REQUESTS = 2000
-DIRECT_SHARE = 5
-"""One in so many requests goes to the frameworks themselves too; they need longer for those."""
+TURNS = 4
 CLIENTS = 32
 WORKERS = 2
 RTOL, ATOL = 1e-4, 1e-5
@@ -43,7 +42,6 @@ class Measured:
     """One app's service of one model."""
 
     model: str
-    app: str
     outcome: Outcome
     different: int
 
@@ -71,10 +69,11 @@ def _demo(console: Console, folder: Path, *, requests: int, serve: bool) -> int:
     console.print(
         f"\n[bold]Serve[/bold] with gunicorn, {WORKERS} sync workers, {CLIENTS} clients, one row a request"
     )
-    with serving("examples.flask_app:create_app()", folder, workers=WORKERS) as server:
-        measured = _measure(console, server, models, "infersdk", requests)
-    with serving("examples.flask_app_direct:create_app()", folder, workers=WORKERS) as server:
-        direct = _measure(console, server, models, "framework", requests // DIRECT_SHARE)
+    with (
+        serving("examples.flask_app:create_app()", folder, workers=WORKERS) as ours,
+        serving("examples.flask_app_direct:create_app()", folder, workers=WORKERS) as theirs,
+    ):
+        measured, direct = _measure(console, ours, theirs, models, requests)
     console.print(_table(measured, direct))
     different = sum(item.different for item in measured)
     if different:
@@ -112,27 +111,37 @@ def _prepare(console: Console, folder: Path) -> list[Trained]:
 
 
 def _measure(
-    console: Console, server: Server, models: list[Trained], app: str, requests: int
-) -> list[Measured]:
-    results = []
+    console: Console, ours: Server, theirs: Server, models: list[Trained], requests: int
+) -> tuple[list[Measured], list[Measured]]:
+    """Fire at both apps in turns, model by model; the one that is not asked stands idle.
+
+    Turns are short, so that whatever else the machine does falls on both alike.
+    """
+    measured: list[Measured] = []
+    direct: list[Measured] = []
     with Progress(console=console, transient=True) as progress:
-        for trained in models:
-            count = requests // len(models) + (trained is models[0]) * (requests % len(models))
-            which = list(islice(cycle(range(len(trained.rows))), count))
+        for number, trained in enumerate(models):
+            count = requests // len(models) + (number < requests % len(models))
             url = f"/{trained.name}/{trained.method}"
-            fire(server.port, url, [[trained.rows[0]]] * CLIENTS, clients=CLIENTS)  # warm up
-            bar = progress.add_task(f"{app}: {trained.name}", total=count)
+            bar = progress.add_task(trained.name, total=2 * count)
             advance = partial(progress.advance, bar)
-            outcome = fire(
-                server.port,
-                url,
-                [[trained.rows[i]] for i in which],
-                clients=CLIENTS,
-                on_answer=advance,
-            )
-            different = _different(outcome.answers, trained.answers[which])
-            results.append(Measured(trained.name, app, outcome, different))
-    return results
+            for server in (ours, theirs):
+                fire(server.port, url, [trained.rows[:1]] * CLIENTS, clients=CLIENTS)  # warm up
+            which = list(islice(cycle(range(len(trained.rows))), count))
+            turns = [which[turn::TURNS] for turn in range(TURNS)]
+            outcomes: dict[Server, list[Outcome]] = {ours: [], theirs: []}
+            for turn in turns:
+                rows = [[trained.rows[i]] for i in turn]
+                for server in (ours, theirs):
+                    outcomes[server].append(
+                        fire(server.port, url, rows, clients=CLIENTS, on_answer=advance)
+                    )
+            expected = trained.answers[[i for turn in turns for i in turn]]
+            for server, results in ((ours, measured), (theirs, direct)):
+                outcome = Outcome.joined(outcomes[server])
+                different = _different(outcome.answers, expected)
+                results.append(Measured(trained.name, outcome, different))
+    return measured, direct
 
 
 def _different(answers: list[Any], expected: np.ndarray) -> int:

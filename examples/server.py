@@ -27,10 +27,16 @@ class Server:
 def serving(app: str, models: Path, *, workers: int) -> Iterator[Server]:
     """Serve a Flask app factory with ``workers`` sync workers on a free loopback port.
 
-    The port is bound here and handed over as a file descriptor, so that it cannot be taken in between
-    and requests wait in its queue until the first worker is up. The server gets a process group of its
-    own: Ctrl-C reaches only us, and we stop it, whatever happens in the block.
+    The port is bound here and handed over as a file descriptor, so that nobody can take it in between.
+    The block starts when every worker has loaded the app. The server gets a process group of its own:
+    Ctrl-C reaches only us, and we stop it, whatever happens in the block.
+
+    Raises
+    ------
+    RuntimeError
+        The server ended before all its workers were ready; its own message is on stderr.
     """
+    ready, ready_in_worker = os.pipe()
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         port = listener.getsockname()[1]
         process = subprocess.Popen(
@@ -38,18 +44,37 @@ def serving(app: str, models: Path, *, workers: int) -> Iterator[Server]:
                 *(sys.executable, "-m", "gunicorn", app),
                 *("--bind", f"fd://{listener.fileno()}"),
                 *("--workers", str(workers), "--worker-class", "sync"),
+                *("--config", "python:examples.gunicorn_ready"),
                 *("--log-level", "warning", "--no-control-socket"),
             ],
-            env={**os.environ, "MODELS": str(models), "OMP_NUM_THREADS": "1"},
-            pass_fds=[listener.fileno()],
+            env={
+                **os.environ,
+                "MODELS": str(models),
+                "OMP_NUM_THREADS": "1",
+                "READY_FD": str(ready_in_worker),
+            },
+            pass_fds=[listener.fileno(), ready_in_worker],
             start_new_session=True,
         )
+    os.close(ready_in_worker)
     try:
+        _await_workers(ready, workers, app)
         yield Server(process, port)
     finally:
+        os.close(ready)
         process.terminate()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _await_workers(ready: int, workers: int, app: str) -> None:
+    """Read one byte from each worker; the pipe ends early when the server does."""
+    missing = workers
+    while missing:
+        said = os.read(ready, missing)
+        if not said:
+            raise RuntimeError(f"gunicorn could not start {app}; its message is above")
+        missing -= len(said)

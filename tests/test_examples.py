@@ -17,6 +17,7 @@ import pytest
 
 from examples.client import fire
 from examples.demo import _different
+from examples.server import serving
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,6 +41,14 @@ def test_the_client_reports_a_server_that_does_not_answer() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(RuntimeError, match="POST /a/b failed"):
         fire(port, "/a/b", [{}] * 3, clients=2, timeout_s=5)
+
+
+def test_a_server_that_cannot_start_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RuntimeError, match=r"gunicorn could not start examples\.client:nothing"),
+        serving("examples.client:nothing", tmp_path, workers=1),
+    ):
+        raise AssertionError("the server has no app")
 
 
 @pytest.mark.slow
