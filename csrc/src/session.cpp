@@ -1,8 +1,8 @@
 #include "infersdk/session.hpp"
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
-#include <cstring>
 #include <thread>
 
 namespace infersdk {
@@ -375,8 +375,7 @@ Instance* Session::acquire(const int64_t* key, size_t key_length) noexcept {
   if (!current(&state).ok()) return nullptr;  // the general way reports the reason
   std::lock_guard<std::mutex> lock(state->mutex);
   for (Shape& shape : state->shapes) {
-    if (shape.key.size() != key_length ||
-        std::memcmp(shape.key.data(), key, key_length * sizeof(int64_t)) != 0) {
+    if (shape.key.size() != key_length || !std::equal(shape.key.begin(), shape.key.end(), key)) {
       continue;
     }
     shape.last_use = ++state->clock;

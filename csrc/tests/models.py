@@ -186,6 +186,16 @@ def scaled() -> onnx.ModelProto:
     )
 
 
+def constant() -> onnx.ModelProto:
+    """Without inputs: 1, 2, 3."""
+    return model(
+        [helper.make_node("Identity", ["numbers"], ["y"])],
+        [],
+        [tensor("y", FLOAT, [3])],
+        {"numbers": np.array([1, 2, 3], np.float32)},
+    )
+
+
 def unknown_operator() -> onnx.ModelProto:
     """A model that no runtime can load."""
     return model(
@@ -197,6 +207,7 @@ def unknown_operator() -> onnx.ModelProto:
 
 MODELS = (
     affine,
+    constant,
     counter,
     echo,
     external,

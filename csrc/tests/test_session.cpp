@@ -291,6 +291,21 @@ TEST(no_rows_are_a_shape_like_any_other) {
   CHECK(instance->outputs[0].n_elements == 0);
 }
 
+TEST(a_model_without_inputs_has_instances_too) {
+  const auto session = open("constant");
+  const std::vector<int64_t> no_key;
+  CHECK(acquire(*session, no_key) == nullptr);
+  std::vector<Value> outputs;
+  REQUIRE(passed(run(*session, {}, &outputs)));
+  CHECK(read<float>(outputs[0]) == (Floats{1, 2, 3}));
+  OrtValue* result = outputs[0].get();
+  session->learn(no_key.data(), 0, &result);
+  const Lease instance = acquire(*session, no_key);
+  REQUIRE(instance != nullptr);
+  REQUIRE(passed(session->run(instance.get(), nullptr, nullptr)));
+  CHECK(read<float>(instance->results[0]) == (Floats{1, 2, 3}));
+}
+
 TEST(buffers_are_aligned_for_every_element) {
   const auto session = open("widths");
   for (int64_t n : {1, 3, 33}) {

@@ -1008,7 +1008,8 @@ cdef cnp.ndarray _copy_out(const vector[int64_t]& dims, int typenum, const void*
     for i in range(dims.size()):
         shape[i] = dims[i]
     array = cnp.PyArray_SimpleNew(<int>dims.size(), shape, typenum)
-    memcpy(cnp.PyArray_DATA(array), data, size_bytes)
+    if size_bytes > 0:      # an empty output may have no data at all
+        memcpy(cnp.PyArray_DATA(array), data, size_bytes)
     return array
 
 
