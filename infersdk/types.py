@@ -145,6 +145,8 @@ class Field:
         Column index within that input, whose shape is (n_rows, n_columns).
     missing : {"refuse", "nan", "empty"}
         What None, NaN and pandas.NA do: refuse the row, or become NaN (numbers) or "" (strings).
+    infinity : {"refuse", "allow"}
+        Whether a "float" field takes infinity; the other dtypes never do.
     categories : tuple, optional
         The values seen in training, where the model knows them.
     unknown : {"allow", "refuse"}
@@ -161,6 +163,7 @@ class Field:
     input: str | None
     column: int = 0
     missing: Literal["refuse", "nan", "empty"] = "refuse"
+    infinity: Literal["refuse", "allow"] = "refuse"
     categories: tuple[str | int | float | bool, ...] | None = None
     unknown: Literal["allow", "refuse"] = "allow"
     encoding: Literal["value", "code"] = "value"

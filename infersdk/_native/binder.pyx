@@ -112,6 +112,7 @@ cdef struct Plan:
     Py_ssize_t offset      # bytes from the start of a row of that input
     Py_ssize_t field       # index among all fields
     bint refuse_missing
+    bint refuse_infinity
     bint refuse_unknown
     bint as_code           # the model takes the index, not the value
     bint plain             # any number goes straight into a float32 cell
@@ -225,9 +226,7 @@ cdef inline int check_double(const Plan* plan, double value) noexcept nogil:
         return OK
     if isnan(value):
         return MISSING if plan.refuse_missing else OK
-    if plan.kind != FLOAT or plan.refuse_missing:
-        return INFINITE
-    return OK
+    return INFINITE if plan.refuse_infinity else OK
 
 
 cdef inline int put_double(const Plan* plan, char* cell, double value) noexcept nogil:
@@ -470,7 +469,7 @@ cdef class RowBinder:
     cdef bint numeric            # no text field is read
     cdef bint identity           # one matrix, whose columns are the fields in order, as they are
     cdef bint all_float          # and every field is a float
-    cdef bint all_nullable       # and every one may be missing, so that there is nothing to check
+    cdef bint takes_all          # and every one may be missing or infinite: nothing is to be checked
 
     def __cinit__(self, fields, inputs, refuse, *, blank=""):
         cdef Py_ssize_t n_fields = len(fields)
@@ -551,6 +550,7 @@ cdef class RowBinder:
             plan.offset = field.column * itemsize
             plan.field = i
             plan.refuse_missing = field.missing == "refuse"
+            plan.refuse_infinity = plan.kind != FLOAT or field.infinity == "refuse"
             plan.refuse_unknown = field.unknown == "refuse" and field.categories is not None
             plan.as_code = field.encoding == "code"
             if plan.as_code and field.categories is None:
@@ -580,7 +580,7 @@ cdef class RowBinder:
             self.n_inputs == 1 and self.n_read == self.n_fields and self.ndims[0] == 2
         )
         self.all_float = True
-        self.all_nullable = True
+        self.takes_all = True
         for i in range(self.n_read):
             plan = &self.plans[i]
             if plan.kind == TEXT:
@@ -589,8 +589,8 @@ cdef class RowBinder:
                 self.identity = False
             if plan.kind != FLOAT:
                 self.all_float = False
-            if plan.refuse_missing:
-                self.all_nullable = False
+            if plan.refuse_missing or plan.refuse_infinity:
+                self.takes_all = False
 
     def bind(self, rows):
         """Bind rows of a usual form; return None for any other.
@@ -891,7 +891,7 @@ cdef class RowBinder:
         cdef double value = 0.0
         cdef Plan* plan = NULL
         if self.all_float:
-            if self.stores[0] == I64 or self.all_nullable:
+            if self.stores[0] == I64 or self.takes_all:
                 return 0
             if self.stores[0] == F32 and all_finite(<const float*>data, n):
                 return 0

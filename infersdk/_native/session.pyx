@@ -589,12 +589,13 @@ cdef class Session:
                            size_t total_bytes) except -1:
         cdef size_t bucket = CSession.cost_bucket(total_bytes)
         cdef int64_t expected = session.expected_ns(bucket)
-        cdef int64_t started
+        cdef int64_t started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
         if self._keeps_gil(expected):
             started = now_ns()
             status = session.run_instance(instance, NULL, NULL)
+            elapsed = now_ns() - started
         else:
             if expected == 0 or expected > INTERRUPTIBLE_NS:
                 if _in_main_thread():
@@ -602,9 +603,10 @@ cdef class Session:
             with nogil:
                 started = now_ns()
                 status = session.run_instance(instance, interrupt, NULL)
+                elapsed = now_ns() - started    # before the GIL is back, which may take longer
         if not status.ok():
             self._raise(status)
-        session.record_ns(bucket, now_ns() - started)
+        session.record_ns(bucket, elapsed)
         return 0
 
     cdef inline bint _keeps_gil(self, int64_t expected) noexcept:
@@ -630,7 +632,7 @@ cdef class Session:
         cdef size_t i
         cdef size_t total_bytes = 0
         cdef size_t bucket
-        cdef int64_t expected, started
+        cdef int64_t expected, started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
         cdef list keep = []
@@ -665,6 +667,7 @@ cdef class Session:
                 started = now_ns()
                 status = session.run(c_inputs.data(), <const OrtValue**>values.data(), values.size(),
                                      c_outputs.data(), c_outputs.size(), results.data(), NULL, NULL)
+                elapsed = now_ns() - started
             else:
                 if (expected == 0 or expected > INTERRUPTIBLE_NS) and _in_main_thread():
                     interrupt = _check_signals
@@ -673,9 +676,10 @@ cdef class Session:
                     status = session.run(c_inputs.data(), <const OrtValue**>values.data(),
                                          values.size(), c_outputs.data(), c_outputs.size(),
                                          results.data(), interrupt, NULL)
+                    elapsed = now_ns() - started
             if not status.ok():
                 self._raise(status)
-            session.record_ns(bucket, now_ns() - started)
+            session.record_ns(bucket, elapsed)
             if key != NULL:
                 session.learn(key, key_length, results.data())
             result = []

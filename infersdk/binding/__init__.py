@@ -10,7 +10,7 @@ What counts as one value is the same for every container:
 - a "float" field takes any real number, rounded to the model's dtype; "int" a whole one that the dtype
   holds exactly; "bool" True, False, 0 and 1; True and False are 1 and 0 for a number;
 - text is never read as a number, nor a number as text;
-- None, NaN, pandas.NA and pandas.NaT are missing; infinity is refused where missing is;
+- None, NaN, pandas.NA and pandas.NaT are missing; infinity is refused unless the field allows it;
 - a number too large for the dtype is refused, as is text that UTF-8 cannot encode.
 """
 

@@ -262,6 +262,7 @@ def _fields(model: Any, source: Dump, example: Any) -> tuple[Field, ...]:
                 FEATURES,
                 index,
                 missing="nan",
+                infinity="allow",
                 source_dtype="float64" if dtype is None else str(dtype),
             )
         )

@@ -86,15 +86,19 @@ def asked(
         ]
     used = [index for index, item in enumerate(fields) if item.input is not None]
     missing = _allowed(
-        lambda chosen: ask(_changed(rows, fields, chosen, container, missing=True)),
+        lambda chosen: ask(_changed(rows, fields, chosen, container, _gap)),
         [
             [i for i in used if fields[i].dtype != "string"],
             [i for i in used if fields[i].dtype == "string"],
         ],
     )
     unseen = _allowed(
-        lambda chosen: ask(_changed(rows, fields, chosen, container, missing=False)),
+        lambda chosen: ask(_changed(rows, fields, chosen, container, _unseen)),
         [[i for i in used if hints[i].categories is not None]],
+    )
+    infinite = _allowed(
+        lambda chosen: ask(_changed(rows, fields, chosen, container, _infinity)),
+        [[i for i in used if fields[i].dtype == "float"]],
     )
     result = []
     for index, item in enumerate(fields):
@@ -106,7 +110,14 @@ def asked(
             may_miss = "empty" if item.dtype == "string" else "nan"
         knows = hints[index].categories is not None
         refuses = knows and index not in unseen
-        result.append(replace(item, missing=may_miss, unknown="refuse" if refuses else "allow"))
+        result.append(
+            replace(
+                item,
+                missing=may_miss,
+                infinity="allow" if index in infinite else "refuse",
+                unknown="refuse" if refuses else "allow",
+            )
+        )
     return rows, result
 
 
@@ -167,27 +178,40 @@ def _allowed(accepts: Callable[[list[int]], bool], groups: Sequence[list[int]]) 
 
 
 def _changed(
-    rows: Any, fields: Sequence[Field], chosen: Sequence[int], container: str, *, missing: bool
+    rows: Any,
+    fields: Sequence[Field],
+    chosen: Sequence[int],
+    container: str,
+    value: Callable[[Field], Any],
 ) -> Any:
+    """The rows with another value in the chosen columns."""
     if container == "array":
         changed = rows.copy()
         for index in chosen:
-            changed[:, index] = np.nan if missing else _unseen(fields[index])
+            changed[:, index] = value(fields[index])
         return changed
     import pandas as pd
 
     changed = rows.copy()
     for index in chosen:
         item = fields[index]
-        if missing:
+        if value is _gap:
             # pandas would make None in a column of bool False.
             holds_nan = rows[item.name].dtype.kind not in "biu"
             dtype = rows[item.name].dtype if holds_nan else np.float64
             series = pd.Series([np.nan, np.nan], dtype=dtype)
             changed[item.name] = series
         else:
-            changed[item.name] = pd.Series([_unseen(item)] * 2)
+            changed[item.name] = pd.Series([value(item)] * 2)
     return changed
+
+
+def _gap(item: Field) -> float:
+    return float("nan")
+
+
+def _infinity(item: Field) -> float:
+    return float("inf")
 
 
 def _unseen(item: Field) -> Any:

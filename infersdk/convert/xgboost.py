@@ -247,6 +247,8 @@ def _signature(source: Dump, example: Any) -> Signature:
 
 
 def _field(source: Dump, index: int, name: str, dtypes: Any) -> Field:
+    # A DMatrix, which a Booster is asked with, refuses infinity; scikit-learn's way in does not.
+    infinity: Literal["refuse", "allow"] = "refuse" if source.wrapper == "booster" else "allow"
     kind = source.feature_types[index] if source.feature_types else "float"
     dtype = None if dtypes is None else dtypes.get(name)
     if kind == "c" and source.feature_names:
@@ -279,13 +281,21 @@ def _field(source: Dump, index: int, name: str, dtypes: Any) -> Field:
         )
     if dtype is not None:
         return Field(
-            name, dtype_of_column(dtype), FEATURES, index, missing="nan", source_dtype=str(dtype)
+            name,
+            dtype_of_column(dtype),
+            FEATURES,
+            index,
+            missing="nan",
+            infinity=infinity,
+            source_dtype=str(dtype),
         )
     source_dtype = _SOURCE_DTYPES.get(kind, "float64") if source.feature_names else "float64"
     plain: Literal["float", "int", "bool"] = "float"
     if source.feature_names and kind in ("int", "i"):
         plain = "int" if kind == "int" else "bool"
-    return Field(name, plain, FEATURES, index, missing="nan", source_dtype=source_dtype)
+    return Field(
+        name, plain, FEATURES, index, missing="nan", infinity=infinity, source_dtype=source_dtype
+    )
 
 
 def _classifier_kind(source: Dump) -> Literal["multiclass", "multilabel", "binary"]:

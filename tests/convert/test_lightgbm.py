@@ -590,3 +590,13 @@ def test_a_predictor_falls_back_where_float32_loses_digits(timestamps):
     predictor = infersdk.load(model, example=rows)
     assert predictor.plan.kind == "native"
     np.testing.assert_allclose(predictor.predict(rows), model.predict(rows))
+
+
+def test_infinity_is_a_number_like_any_other():
+    import infersdk
+
+    X = np.random.default_rng(0).normal(size=(300, 3))
+    model = lgb.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1).fit(X, X[:, 0] > 0)
+    rows = np.array([[np.inf, 0.0, -np.inf], [-np.inf, np.inf, 1.0]])
+    predictor = infersdk.load(model, example=X)
+    np.testing.assert_allclose(predictor.predict_proba(rows), model.predict_proba(rows), rtol=1e-6)

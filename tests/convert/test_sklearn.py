@@ -1224,3 +1224,26 @@ def test_unions_are_estimators_like_any_other(wine):
         linear_model.LogisticRegression(max_iter=50),
     )
     agree(model.fit(X, y), X)
+
+
+@pytest.mark.parametrize(
+    ("model", "takes_infinity"),
+    [
+        (linear_model.LogisticRegression(), False),
+        (make_pipeline(impute.SimpleImputer(), linear_model.LogisticRegression()), False),
+        (ensemble.HistGradientBoostingClassifier(max_iter=5), True),
+    ],
+    ids=["linear", "imputer", "histogram boosting"],
+)
+def test_infinity_is_refused_where_scikit_learn_refuses_it(model, takes_infinity):
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    model.fit(X, X[:, 0] > 0)
+    predictor = infersdk.load(model, example=X)
+    row = np.array([[np.inf, 0.0, 1.0]])
+    if takes_infinity:
+        np.testing.assert_allclose(predictor.predict_proba(row), model.predict_proba(row))
+        return
+    with pytest.raises(ValueError, match="infinity"):
+        model.predict_proba(row)
+    with pytest.raises(infersdk.InputError, match="finite number"):
+        predictor.predict_proba(row)

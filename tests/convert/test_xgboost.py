@@ -535,3 +535,18 @@ def test_no_example_is_needed_for_the_proof(objective, data):
     assert predictor.plan.kind == "onnx", str(predictor.plan)
     assert predictor.parity.n_edge_rows > 100
     assert predictor.parity.passed
+
+
+def test_infinity_goes_where_xgboost_takes_it():
+    import infersdk
+
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    model = xgb.XGBClassifier(n_estimators=5, max_depth=3, n_jobs=1).fit(X, X[:, 0] > 0)
+    rows = np.array([[np.inf, 0.0, -np.inf], [-np.inf, np.inf, 1.0]])
+    predictor = infersdk.load(model, example=X)
+    np.testing.assert_allclose(predictor.predict_proba(rows), model.predict_proba(rows), rtol=1e-5)
+    booster = infersdk.load(model.get_booster(), example=X)
+    with pytest.raises(xgb.core.XGBoostError, match="inf"):
+        model.get_booster().predict(xgb.DMatrix(rows))
+    with pytest.raises(infersdk.InputError, match="finite number"):
+        booster.predict(rows)

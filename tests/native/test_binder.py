@@ -218,8 +218,13 @@ class TestValues:
             shared = binder(Field("x", dtype, "numbers", missing="nan"))
             assert np.isnan(shared.bind({"x": missing}).arrays[0]).all()
 
-    def test_infinity_where_missing_is_allowed(self):
-        shared = binder(Field("x", "float", "numbers", missing="nan"))
+    def test_infinity_where_it_is_allowed(self):
+        for missing in ("nan", "refuse"):
+            refusing = binder(Field("x", "float", "numbers", missing=missing))
+            for rows in ({"x": float("inf")}, np.array([[-np.inf]]), np.array([[np.inf]], "f4")):
+                with pytest.raises(RefusedError, match="infinite"):
+                    refusing.bind(rows)
+        shared = binder(Field("x", "float", "numbers", missing="nan", infinity="allow"))
         assert shared.bind({"x": float("inf")}).arrays[0].tolist() == [[float("inf")]]
         assert shared.bind(np.array([[np.inf]])).arrays[0].tolist() == [[float("inf")]]
         with pytest.raises(RefusedError, match="overflow"):
