@@ -14,7 +14,8 @@ import pytest
 
 import infersdk
 from infersdk import Execution, Predictor
-from tests.concurrency.models import rows_of
+from infersdk._native import Session
+from tests.concurrency.models import counter, rows_of
 
 pytestmark = pytest.mark.skipif(
     bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="this interpreter has no GIL"
@@ -124,3 +125,26 @@ def test_calls_overlap_outside_of_the_gil_only(model_folder: Path, release_gil: 
             thread.join()
     (begin_a, end_a), (begin_b, end_b) = windows[0], windows[1]
     assert (begin_a < end_b and begin_b < end_a) == release_gil
+
+
+@pytest.mark.usefixtures("no_forced_switch")
+def test_waiting_for_the_gil_is_no_part_of_what_a_run_costs() -> None:
+    """Else one wait would make a short run pass for a long one, which gives up the GIL and waits."""
+    session = Session(counter().SerializeToString(), release_gil=True)
+    started = threading.Event()
+
+    def work() -> None:
+        started.set()
+        session.run({"n": np.array(1000), "x": np.zeros(1, np.float32)})
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    started.wait()  # until the run has given up the GIL
+    waited_s = 0.5
+    end = time.perf_counter() + waited_s
+    while time.perf_counter() < end:
+        pass
+    thread.join()
+    measured_s = session.expected_run_s(12)
+    assert measured_s is not None
+    assert 0 < measured_s < waited_s / 2
