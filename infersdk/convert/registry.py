@@ -26,7 +26,7 @@ __all__ = ["EXPORTERS", "Converter", "find", "naming_the_extra", "register"]
 _BUILT_IN = ("onnx_file", "xgboost", "lightgbm", "sklearn", "torch")
 
 # Packages that converters need beside the framework itself, which the model's owner has anyway.
-EXPORTERS = frozenset({"onnxconverter_common", "onnxmltools", "onnxscript", "onnx_ir", "skl2onnx"})
+EXPORTERS = frozenset({"onnxscript", "onnx_ir", "skl2onnx"})
 
 # Frameworks without a converter here that write ONNX files themselves, and how.
 _OWN_EXPORT = {
