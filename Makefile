@@ -45,6 +45,7 @@ coverage: .venv/.built
 lint: .venv/.built
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+	.venv/bin/clang-format --dry-run --Werror csrc/*/*.cpp csrc/tests/*.hpp csrc/include/infersdk/*.hpp
 	.venv/bin/lint-imports --no-logo
 
 types: .venv/.built

@@ -12,8 +12,12 @@ std::atomic<Library*> g_library{nullptr};
 std::atomic<uint64_t> g_generation{0};
 std::once_flag g_fork_handlers;
 
-void before_fork() { Library::creation_mutex().lock(); }
-void after_fork_in_parent() { Library::creation_mutex().unlock(); }
+void before_fork() {
+  Library::creation_mutex().lock();
+}
+void after_fork_in_parent() {
+  Library::creation_mutex().unlock();
+}
 void after_fork_in_child() {
   g_generation.fetch_add(1, std::memory_order_relaxed);
   Library::creation_mutex().unlock();
@@ -25,7 +29,9 @@ void discard_log(void*, int, const char*, const char*, const char*, const char*)
 
 }  // namespace
 
-Library* Library::current() noexcept { return g_library.load(std::memory_order_acquire); }
+Library* Library::current() noexcept {
+  return g_library.load(std::memory_order_acquire);
+}
 
 uint64_t Library::process_generation() noexcept {
   return g_generation.load(std::memory_order_relaxed);
@@ -39,9 +45,8 @@ std::mutex& Library::creation_mutex() noexcept {
 
 Status Library::open(const std::string& path, Library** out) noexcept {
   return guarded([&]() -> Status {
-    std::call_once(g_fork_handlers, [] {
-      pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    });
+    std::call_once(g_fork_handlers,
+                   [] { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); });
     std::lock_guard<std::mutex> lock(creation_mutex());
     Library* library = current();
     if (library == nullptr) {
@@ -82,9 +87,9 @@ Status Library::load(const std::string& path) {
     table = base->GetApi(version);
   }
   if (table == nullptr) {
-    return Status(StatusCode::kMissingLibrary,
-                  "ONNX Runtime " + version_ + " at " + path + " is too old: API version " +
-                      std::to_string(kMinApiVersion) + " is needed");
+    return Status(StatusCode::kMissingLibrary, "ONNX Runtime " + version_ + " at " + path +
+                                                   " is too old: API version " +
+                                                   std::to_string(kMinApiVersion) + " is needed");
   }
 #define INFERSDK_RESOLVE(index, name, ret, args) \
   api_.name = reinterpret_cast<ret(*) args>(const_cast<void*>(table[index]));
@@ -108,8 +113,8 @@ Status Library::environment(OrtEnv** out) noexcept {
   if (env_ == nullptr || env_generation_ != generation) {
     // A parent's environment is left alone: releasing it in the child could touch its locks.
     OrtEnv* env = nullptr;
-    INFERSDK_RETURN_IF_ERROR(check(
-        api_.CreateEnvWithCustomLogger(discard_log, nullptr, kLogFatal, "infersdk", &env)));
+    INFERSDK_RETURN_IF_ERROR(
+        check(api_.CreateEnvWithCustomLogger(discard_log, nullptr, kLogFatal, "infersdk", &env)));
     env_ = env;
     env_generation_ = generation;
   }
@@ -123,9 +128,8 @@ Status Library::check(OrtStatus* status) const noexcept {
     const int code = api_.GetErrorCode(status);
     std::string message = api_.GetErrorMessage(status);
     api_.ReleaseStatus(status);
-    return Status(
-        code == kOrtInvalidArgument ? StatusCode::kInvalidArgument : StatusCode::kRuntime,
-        std::move(message), code);
+    return Status(code == kOrtInvalidArgument ? StatusCode::kInvalidArgument : StatusCode::kRuntime,
+                  std::move(message), code);
   });
 }
 

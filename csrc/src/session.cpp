@@ -127,7 +127,9 @@ bool fits_an_instance(const std::vector<ValueInfo>& values) {
 
 }  // namespace
 
-void AlignedFree::operator()(void* pointer) const noexcept { std::free(pointer); }
+void AlignedFree::operator()(void* pointer) const noexcept {
+  std::free(pointer);
+}
 
 size_t element_size(ElementType type) noexcept {
   switch (type) {
@@ -201,9 +203,10 @@ Status Session::load(State* state) {
   INFERSDK_RETURN_IF_ERROR(library_->check(api.SetSessionLogSeverityLevel(raw, kLogFatal)));
   INFERSDK_RETURN_IF_ERROR(library_->check(api.SetIntraOpNumThreads(raw, config_.threads)));
   INFERSDK_RETURN_IF_ERROR(library_->check(api.SetInterOpNumThreads(raw, 1)));
-  INFERSDK_RETURN_IF_ERROR(library_->check(
-      api.SetSessionGraphOptimizationLevel(raw, config_.graph_optimization)));
-  // Spinning pool threads burn a core at a few hundred calls a second; a web app has other uses for it.
+  INFERSDK_RETURN_IF_ERROR(
+      library_->check(api.SetSessionGraphOptimizationLevel(raw, config_.graph_optimization)));
+  // Spinning pool threads burn a core at a few hundred calls a second; a web app has other uses for
+  // it.
   for (const char* key : {"session.intra_op.allow_spinning", "session.inter_op.allow_spinning"}) {
     INFERSDK_RETURN_IF_ERROR(library_->check(api.AddSessionConfigEntry(raw, key, "0")));
   }
@@ -256,8 +259,7 @@ Status Session::read_types(OrtSession* session) {
     for (size_t i = 0; i < n; ++i) {
       ValueInfo& value = (*values)[i];
       char* name = nullptr;
-      INFERSDK_RETURN_IF_ERROR(
-          library_->check(get_name(session, i, library_->allocator(), &name)));
+      INFERSDK_RETURN_IF_ERROR(library_->check(get_name(session, i, library_->allocator(), &name)));
       value.name = name;
       INFERSDK_RETURN_IF_ERROR(library_->check(api.AllocatorFree(library_->allocator(), name)));
       Scoped<OrtTypeInfo> type(api.ReleaseTypeInfo);
@@ -355,12 +357,11 @@ Status Session::run(const char* const* input_names, const OrtValue* const* input
   State* state = nullptr;
   INFERSDK_RETURN_IF_ERROR(current(&state));
   for (size_t i = 0; i < n_outputs; ++i) outputs[i] = nullptr;
-  Status status =
-      check == nullptr
-          ? run_once(state->session, nullptr, input_names, inputs, n_inputs, output_names,
-                     n_outputs, outputs)
-          : run_interruptible(state->session, input_names, inputs, n_inputs, output_names,
-                              n_outputs, outputs, check, context);
+  Status status = check == nullptr
+                      ? run_once(state->session, nullptr, input_names, inputs, n_inputs,
+                                 output_names, n_outputs, outputs)
+                      : run_interruptible(state->session, input_names, inputs, n_inputs,
+                                          output_names, n_outputs, outputs, check, context);
   if (!status.ok()) {
     for (size_t i = 0; i < n_outputs; ++i) {
       if (outputs[i] != nullptr) library_->api().ReleaseValue(outputs[i]);
@@ -434,7 +435,8 @@ void Session::release(Instance* instance) noexcept {
   std::unique_ptr<Instance> owned(instance);
   State* state = state_.load(std::memory_order_acquire);
   if (state->generation != Library::process_generation()) {
-    (void)owned.release();  // of a parent whose run a fork cut short: its locks may be held for ever
+    (void)
+        owned.release();  // of a parent whose run a fork cut short: its locks may be held for ever
     return;
   }
   bool keep = false;
@@ -478,9 +480,9 @@ void Session::learn(const int64_t* key, size_t key_length, OrtValue* const* outp
     auto build = [&](Instance::Slot* slot) -> Status {
       slot->n_elements = count(slot->dims);
       if (slot->element == ElementType::kString) {
-        return library_->check(api.CreateTensorAsOrtValue(
-            library_->allocator(), slot->dims.data(), slot->dims.size(),
-            static_cast<int>(slot->element), &slot->value));
+        return library_->check(
+            api.CreateTensorAsOrtValue(library_->allocator(), slot->dims.data(), slot->dims.size(),
+                                       static_cast<int>(slot->element), &slot->value));
       }
       slot->size_bytes = slot->n_elements * element_size(slot->element);
       total_bytes += slot->size_bytes;

@@ -1,12 +1,12 @@
 // ONNX Runtime as a privately opened shared library, with one environment per process.
 //
-// Thread safety: every function may be called from any thread. Blocking: open() loads a library of some
-// 20 MB the first time. Ownership: the library and its environment live until the process ends; ONNX
-// Runtime does not survive being unloaded.
+// Thread safety: every function may be called from any thread. Blocking: open() loads a library of
+// some 20 MB the first time. Ownership: the library and its environment live until the process
+// ends; ONNX Runtime does not survive being unloaded.
 //
-// fork: the environment of a parent is never used in its child. process_generation() grows in a child,
-// and holders of sessions rebuild them when it does. Sessions are created under a lock that fork takes
-// too, so that a child never inherits a half-created session's locks.
+// fork: the environment of a parent is never used in its child. process_generation() grows in a
+// child, and holders of sessions rebuild them when it does. Sessions are created under a lock that
+// fork takes too, so that a child never inherits a half-created session's locks.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ namespace infersdk {
 
 class Library {
  public:
-  // Opens the shared library at `path`, once per process; later calls with any path return the first.
+  // Opens the shared library at `path`, once per process; later calls with any path return the
+  // first.
   static Status open(const std::string& path, Library** out) noexcept;
 
   // The opened library, or null.

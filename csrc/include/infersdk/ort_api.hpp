@@ -1,11 +1,12 @@
 // The part of ONNX Runtime's C API that infersdk uses, by slot.
 //
-// Why our own header: the onnxruntime wheels ship the shared library without its headers. The C API is
-// one append-only table of function pointers, so naming the slots in use is stable across releases: a
-// slot never moves and never changes its signature. Each row below gives the slot's index in that table.
+// Why our own header: the onnxruntime wheels ship the shared library without its headers. The C API
+// is one append-only table of function pointers, so naming the slots in use is stable across
+// releases: a slot never moves and never changes its signature. Each row below gives the slot's
+// index in that table.
 //
-// The lowest API version that holds every slot marked "always" is kMinApiVersion; slots that came later
-// are optional and null where the library is older.
+// The lowest API version that holds every slot marked "always" is kMinApiVersion; slots that came
+// later are optional and null where the library is older.
 //
 // Thread safety: Api is immutable after load_api() and may be shared by all threads.
 #pragma once
@@ -84,82 +85,82 @@ constexpr uint32_t kMinApiVersion = 16;       // every slot of INFERSDK_ORT_SLOT
 constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
 
 // X(index, name, return type, arguments)
-#define INFERSDK_ORT_SLOTS(X)                                                                      \
-  X(1, GetErrorCode, int, (const OrtStatus*))                                                      \
-  X(2, GetErrorMessage, const char*, (const OrtStatus*))                                           \
-  X(4, CreateEnvWithCustomLogger, OrtStatus*,                                                      \
-    (OrtLoggingFunction, void*, int, const char*, OrtEnv**))                                       \
-  X(6, DisableTelemetryEvents, OrtStatus*, (const OrtEnv*))                                        \
-  X(7, CreateSession, OrtStatus*,                                                                  \
-    (const OrtEnv*, const char*, const OrtSessionOptions*, OrtSession**))                          \
-  X(8, CreateSessionFromArray, OrtStatus*,                                                         \
-    (const OrtEnv*, const void*, size_t, const OrtSessionOptions*, OrtSession**))                  \
-  X(9, Run, OrtStatus*,                                                                            \
-    (OrtSession*, const OrtRunOptions*, const char* const*, const OrtValue* const*, size_t,        \
-     const char* const*, size_t, OrtValue**))                                                      \
-  X(10, CreateSessionOptions, OrtStatus*, (OrtSessionOptions**))                                   \
-  X(21, SetSessionLogVerbosityLevel, OrtStatus*, (OrtSessionOptions*, int))                        \
-  X(22, SetSessionLogSeverityLevel, OrtStatus*, (OrtSessionOptions*, int))                         \
-  X(23, SetSessionGraphOptimizationLevel, OrtStatus*, (OrtSessionOptions*, int))                   \
-  X(24, SetIntraOpNumThreads, OrtStatus*, (OrtSessionOptions*, int))                               \
-  X(25, SetInterOpNumThreads, OrtStatus*, (OrtSessionOptions*, int))                               \
-  X(30, SessionGetInputCount, OrtStatus*, (const OrtSession*, size_t*))                            \
-  X(31, SessionGetOutputCount, OrtStatus*, (const OrtSession*, size_t*))                           \
-  X(32, SessionGetOverridableInitializerCount, OrtStatus*, (const OrtSession*, size_t*))           \
-  X(33, SessionGetInputTypeInfo, OrtStatus*, (const OrtSession*, size_t, OrtTypeInfo**))           \
-  X(34, SessionGetOutputTypeInfo, OrtStatus*, (const OrtSession*, size_t, OrtTypeInfo**))          \
-  X(35, SessionGetOverridableInitializerTypeInfo, OrtStatus*,                                      \
-    (const OrtSession*, size_t, OrtTypeInfo**))                                                    \
-  X(36, SessionGetInputName, OrtStatus*, (const OrtSession*, size_t, OrtAllocator*, char**))       \
-  X(37, SessionGetOutputName, OrtStatus*, (const OrtSession*, size_t, OrtAllocator*, char**))      \
-  X(38, SessionGetOverridableInitializerName, OrtStatus*,                                          \
-    (const OrtSession*, size_t, OrtAllocator*, char**))                                            \
-  X(39, CreateRunOptions, OrtStatus*, (OrtRunOptions**))                                           \
-  X(41, RunOptionsSetRunLogSeverityLevel, OrtStatus*, (OrtRunOptions*, int))                       \
-  X(46, RunOptionsSetTerminate, OrtStatus*, (OrtRunOptions*))                                      \
-  X(48, CreateTensorAsOrtValue, OrtStatus*,                                                        \
-    (OrtAllocator*, const int64_t*, size_t, int, OrtValue**))                                      \
-  X(49, CreateTensorWithDataAsOrtValue, OrtStatus*,                                                \
-    (const OrtMemoryInfo*, void*, size_t, const int64_t*, size_t, int, OrtValue**))                \
-  X(51, GetTensorMutableData, OrtStatus*, (OrtValue*, void**))                                     \
-  X(53, GetStringTensorDataLength, OrtStatus*, (const OrtValue*, size_t*))                         \
-  X(54, GetStringTensorContent, OrtStatus*, (const OrtValue*, void*, size_t, size_t*, size_t))     \
-  X(55, CastTypeInfoToTensorInfo, OrtStatus*,                                                      \
-    (const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**))                                       \
-  X(56, GetOnnxTypeFromTypeInfo, OrtStatus*, (const OrtTypeInfo*, int*))                           \
-  X(60, GetTensorElementType, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int*))                \
-  X(61, GetDimensionsCount, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, size_t*))               \
-  X(62, GetDimensions, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t))           \
-  X(63, GetSymbolicDimensions, OrtStatus*,                                                         \
-    (const OrtTensorTypeAndShapeInfo*, const char**, size_t))                                      \
-  X(65, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))         \
-  X(67, GetValueType, OrtStatus*, (const OrtValue*, int*))                                         \
-  X(69, CreateCpuMemoryInfo, OrtStatus*, (int, int, OrtMemoryInfo**))                              \
-  X(76, AllocatorFree, OrtStatus*, (OrtAllocator*, void*))                                         \
-  X(78, GetAllocatorWithDefaultOptions, OrtStatus*, (OrtAllocator**))                              \
-  X(80, GetValue, OrtStatus*, (const OrtValue*, int, OrtAllocator*, OrtValue**))                   \
-  X(81, GetValueCount, OrtStatus*, (const OrtValue*, size_t*))                                     \
-  X(82, CreateValue, OrtStatus*, (const OrtValue* const*, size_t, int, OrtValue**))                \
-  X(92, ReleaseEnv, void, (OrtEnv*))                                                               \
-  X(93, ReleaseStatus, void, (OrtStatus*))                                                         \
-  X(94, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                                 \
-  X(95, ReleaseSession, void, (OrtSession*))                                                       \
-  X(96, ReleaseValue, void, (OrtValue*))                                                           \
-  X(97, ReleaseRunOptions, void, (OrtRunOptions*))                                                 \
-  X(98, ReleaseTypeInfo, void, (OrtTypeInfo*))                                                     \
-  X(99, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorTypeAndShapeInfo*))                         \
-  X(100, ReleaseSessionOptions, void, (OrtSessionOptions*))                                        \
-  X(103, CastTypeInfoToMapTypeInfo, OrtStatus*, (const OrtTypeInfo*, const OrtMapTypeInfo**))      \
-  X(104, CastTypeInfoToSequenceTypeInfo, OrtStatus*,                                               \
-    (const OrtTypeInfo*, const OrtSequenceTypeInfo**))                                             \
-  X(105, GetMapKeyType, OrtStatus*, (const OrtMapTypeInfo*, int*))                                 \
-  X(106, GetMapValueType, OrtStatus*, (const OrtMapTypeInfo*, OrtTypeInfo**))                      \
-  X(107, GetSequenceElementType, OrtStatus*, (const OrtSequenceTypeInfo*, OrtTypeInfo**))          \
-  X(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char*, const char*))        \
-  X(192, HasValue, OrtStatus*, (const OrtValue*, int*))                                            \
-  X(250, CastTypeInfoToOptionalTypeInfo, OrtStatus*,                                               \
-    (const OrtTypeInfo*, const OrtOptionalTypeInfo**))                                             \
-  X(251, GetOptionalContainedTypeInfo, OrtStatus*, (const OrtOptionalTypeInfo*, OrtTypeInfo**))    \
+#define INFERSDK_ORT_SLOTS(X)                                                                   \
+  X(1, GetErrorCode, int, (const OrtStatus*))                                                   \
+  X(2, GetErrorMessage, const char*, (const OrtStatus*))                                        \
+  X(4, CreateEnvWithCustomLogger, OrtStatus*,                                                   \
+    (OrtLoggingFunction, void*, int, const char*, OrtEnv**))                                    \
+  X(6, DisableTelemetryEvents, OrtStatus*, (const OrtEnv*))                                     \
+  X(7, CreateSession, OrtStatus*,                                                               \
+    (const OrtEnv*, const char*, const OrtSessionOptions*, OrtSession**))                       \
+  X(8, CreateSessionFromArray, OrtStatus*,                                                      \
+    (const OrtEnv*, const void*, size_t, const OrtSessionOptions*, OrtSession**))               \
+  X(9, Run, OrtStatus*,                                                                         \
+    (OrtSession*, const OrtRunOptions*, const char* const*, const OrtValue* const*, size_t,     \
+     const char* const*, size_t, OrtValue**))                                                   \
+  X(10, CreateSessionOptions, OrtStatus*, (OrtSessionOptions**))                                \
+  X(21, SetSessionLogVerbosityLevel, OrtStatus*, (OrtSessionOptions*, int))                     \
+  X(22, SetSessionLogSeverityLevel, OrtStatus*, (OrtSessionOptions*, int))                      \
+  X(23, SetSessionGraphOptimizationLevel, OrtStatus*, (OrtSessionOptions*, int))                \
+  X(24, SetIntraOpNumThreads, OrtStatus*, (OrtSessionOptions*, int))                            \
+  X(25, SetInterOpNumThreads, OrtStatus*, (OrtSessionOptions*, int))                            \
+  X(30, SessionGetInputCount, OrtStatus*, (const OrtSession*, size_t*))                         \
+  X(31, SessionGetOutputCount, OrtStatus*, (const OrtSession*, size_t*))                        \
+  X(32, SessionGetOverridableInitializerCount, OrtStatus*, (const OrtSession*, size_t*))        \
+  X(33, SessionGetInputTypeInfo, OrtStatus*, (const OrtSession*, size_t, OrtTypeInfo**))        \
+  X(34, SessionGetOutputTypeInfo, OrtStatus*, (const OrtSession*, size_t, OrtTypeInfo**))       \
+  X(35, SessionGetOverridableInitializerTypeInfo, OrtStatus*,                                   \
+    (const OrtSession*, size_t, OrtTypeInfo**))                                                 \
+  X(36, SessionGetInputName, OrtStatus*, (const OrtSession*, size_t, OrtAllocator*, char**))    \
+  X(37, SessionGetOutputName, OrtStatus*, (const OrtSession*, size_t, OrtAllocator*, char**))   \
+  X(38, SessionGetOverridableInitializerName, OrtStatus*,                                       \
+    (const OrtSession*, size_t, OrtAllocator*, char**))                                         \
+  X(39, CreateRunOptions, OrtStatus*, (OrtRunOptions**))                                        \
+  X(41, RunOptionsSetRunLogSeverityLevel, OrtStatus*, (OrtRunOptions*, int))                    \
+  X(46, RunOptionsSetTerminate, OrtStatus*, (OrtRunOptions*))                                   \
+  X(48, CreateTensorAsOrtValue, OrtStatus*,                                                     \
+    (OrtAllocator*, const int64_t*, size_t, int, OrtValue**))                                   \
+  X(49, CreateTensorWithDataAsOrtValue, OrtStatus*,                                             \
+    (const OrtMemoryInfo*, void*, size_t, const int64_t*, size_t, int, OrtValue**))             \
+  X(51, GetTensorMutableData, OrtStatus*, (OrtValue*, void**))                                  \
+  X(53, GetStringTensorDataLength, OrtStatus*, (const OrtValue*, size_t*))                      \
+  X(54, GetStringTensorContent, OrtStatus*, (const OrtValue*, void*, size_t, size_t*, size_t))  \
+  X(55, CastTypeInfoToTensorInfo, OrtStatus*,                                                   \
+    (const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo**))                                    \
+  X(56, GetOnnxTypeFromTypeInfo, OrtStatus*, (const OrtTypeInfo*, int*))                        \
+  X(60, GetTensorElementType, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int*))             \
+  X(61, GetDimensionsCount, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, size_t*))            \
+  X(62, GetDimensions, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t*, size_t))        \
+  X(63, GetSymbolicDimensions, OrtStatus*,                                                      \
+    (const OrtTensorTypeAndShapeInfo*, const char**, size_t))                                   \
+  X(65, GetTensorTypeAndShape, OrtStatus*, (const OrtValue*, OrtTensorTypeAndShapeInfo**))      \
+  X(67, GetValueType, OrtStatus*, (const OrtValue*, int*))                                      \
+  X(69, CreateCpuMemoryInfo, OrtStatus*, (int, int, OrtMemoryInfo**))                           \
+  X(76, AllocatorFree, OrtStatus*, (OrtAllocator*, void*))                                      \
+  X(78, GetAllocatorWithDefaultOptions, OrtStatus*, (OrtAllocator**))                           \
+  X(80, GetValue, OrtStatus*, (const OrtValue*, int, OrtAllocator*, OrtValue**))                \
+  X(81, GetValueCount, OrtStatus*, (const OrtValue*, size_t*))                                  \
+  X(82, CreateValue, OrtStatus*, (const OrtValue* const*, size_t, int, OrtValue**))             \
+  X(92, ReleaseEnv, void, (OrtEnv*))                                                            \
+  X(93, ReleaseStatus, void, (OrtStatus*))                                                      \
+  X(94, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                              \
+  X(95, ReleaseSession, void, (OrtSession*))                                                    \
+  X(96, ReleaseValue, void, (OrtValue*))                                                        \
+  X(97, ReleaseRunOptions, void, (OrtRunOptions*))                                              \
+  X(98, ReleaseTypeInfo, void, (OrtTypeInfo*))                                                  \
+  X(99, ReleaseTensorTypeAndShapeInfo, void, (OrtTensorTypeAndShapeInfo*))                      \
+  X(100, ReleaseSessionOptions, void, (OrtSessionOptions*))                                     \
+  X(103, CastTypeInfoToMapTypeInfo, OrtStatus*, (const OrtTypeInfo*, const OrtMapTypeInfo**))   \
+  X(104, CastTypeInfoToSequenceTypeInfo, OrtStatus*,                                            \
+    (const OrtTypeInfo*, const OrtSequenceTypeInfo**))                                          \
+  X(105, GetMapKeyType, OrtStatus*, (const OrtMapTypeInfo*, int*))                              \
+  X(106, GetMapValueType, OrtStatus*, (const OrtMapTypeInfo*, OrtTypeInfo**))                   \
+  X(107, GetSequenceElementType, OrtStatus*, (const OrtSequenceTypeInfo*, OrtTypeInfo**))       \
+  X(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char*, const char*))     \
+  X(192, HasValue, OrtStatus*, (const OrtValue*, int*))                                         \
+  X(250, CastTypeInfoToOptionalTypeInfo, OrtStatus*,                                            \
+    (const OrtTypeInfo*, const OrtOptionalTypeInfo**))                                          \
+  X(251, GetOptionalContainedTypeInfo, OrtStatus*, (const OrtOptionalTypeInfo*, OrtTypeInfo**)) \
   X(252, GetResizedStringTensorElementBuffer, OrtStatus*, (OrtValue*, size_t, size_t, char**))
 
 // Slots of later API versions, null where the library is older.

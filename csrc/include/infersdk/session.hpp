@@ -1,17 +1,18 @@
 // A model loaded into ONNX Runtime, and the two ways of running it.
 //
-// The general way takes and gives OrtValues: any kind, any shape. The hot way runs an Instance: OrtValues
-// built once over buffers that the Instance owns (64-byte aligned), for input shapes that keep coming
-// back. It saves the creation and release of every value, which is half the cost of a tiny model.
+// The general way takes and gives OrtValues: any kind, any shape. The hot way runs an Instance:
+// OrtValues built once over buffers that the Instance owns (64-byte aligned), for input shapes that
+// keep coming back. It saves the creation and release of every value, which is half the cost of a
+// tiny model.
 //
-// Why outputs may be prebuilt although their shapes are only known after a run: an Instance is built from
-// the shapes of a finished run. Should a later run of the same input shapes give other output shapes
-// (NonZero, NonMaxSuppression), ONNX Runtime refuses to write into the prebuilt value; that run is then
-// repeated with fresh values and the session never prebuilds outputs again.
+// Why outputs may be prebuilt although their shapes are only known after a run: an Instance is
+// built from the shapes of a finished run. Should a later run of the same input shapes give other
+// output shapes (NonZero, NonMaxSuppression), ONNX Runtime refuses to write into the prebuilt
+// value; that run is then repeated with fresh values and the session never prebuilds outputs again.
 //
 // Thread safety: a Session may be used by any number of threads at once; an Instance belongs to the
-// thread that acquired it until release(). Blocking: open() and the runs; nothing here takes the GIL.
-// Ownership: Session owns its Instances; the caller owns every OrtValue that run() hands out.
+// thread that acquired it until release(). Blocking: open() and the runs; nothing here takes the
+// GIL. Ownership: Session owns its Instances; the caller owns every OrtValue that run() hands out.
 // fork: a child's first use loads the model anew and leaves the parent's state untouched.
 #pragma once
 
@@ -30,7 +31,8 @@
 
 namespace infersdk {
 
-// The type of one graph value; `children` holds a sequence's or optional's element, or a map's value.
+// The type of one graph value; `children` holds a sequence's or optional's element, or a map's
+// value.
 struct ValueInfo {
   std::string name;
   ValueKind kind = ValueKind::kUnknown;
@@ -109,8 +111,9 @@ class Session {
   const std::vector<ValueInfo>& overridable() const { return overridable_; }
   Library* library() const { return library_; }
 
-  // General: runs `n_inputs` named values into `n_outputs` fresh ones, which the caller releases. With
-  // `check`, the run happens on a helper thread while this one waits in slices and asks `check`.
+  // General: runs `n_inputs` named values into `n_outputs` fresh ones, which the caller releases.
+  // With `check`, the run happens on a helper thread while this one waits in slices and asks
+  // `check`.
   Status run(const char* const* input_names, const OrtValue* const* inputs, size_t n_inputs,
              const char* const* output_names, size_t n_outputs, OrtValue** outputs,
              InterruptCheck check, void* context) noexcept;
@@ -121,11 +124,12 @@ class Session {
   Status run(Instance* instance, InterruptCheck check, void* context) noexcept;
   // Gives it back; fresh results are released.
   void release(Instance* instance) noexcept;
-  // After a general run of all outputs: keeps an Instance of these shapes for the next one. Failure to
-  // do so is no error: the general way goes on working.
+  // After a general run of all outputs: keeps an Instance of these shapes for the next one. Failure
+  // to do so is no error: the general way goes on working.
   void learn(const int64_t* key, size_t key_length, OrtValue* const* outputs) noexcept;
 
-  // Whether every input and output is a tensor of whole bytes or strings, so that Instances can serve.
+  // Whether every input and output is a tensor of whole bytes or strings, so that Instances can
+  // serve.
   bool instances_possible() const { return instances_possible_; }
 
   // Cost model: a moving average of run time by size bucket; 0 while unmeasured. Nanoseconds.
@@ -160,12 +164,12 @@ class Session {
   explicit Session(Library* library, SessionConfig config)
       : library_(library), config_(std::move(config)) {}
 
-  Status load(State* state);       // the caller holds Library::creation_mutex()
+  Status load(State* state);  // the caller holds Library::creation_mutex()
   Status current(State** out) noexcept;
   Status read_types(OrtSession* session);
-  Status run_once(OrtSession* session, const OrtRunOptions* options,
-                  const char* const* input_names, const OrtValue* const* inputs, size_t n_inputs,
-                  const char* const* output_names, size_t n_outputs, OrtValue** outputs) noexcept;
+  Status run_once(OrtSession* session, const OrtRunOptions* options, const char* const* input_names,
+                  const OrtValue* const* inputs, size_t n_inputs, const char* const* output_names,
+                  size_t n_outputs, OrtValue** outputs) noexcept;
   Status run_interruptible(OrtSession* session, const char* const* input_names,
                            const OrtValue* const* inputs, size_t n_inputs,
                            const char* const* output_names, size_t n_outputs, OrtValue** outputs,

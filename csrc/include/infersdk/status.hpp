@@ -1,5 +1,5 @@
-// The result of every fallible call in csrc. Nothing throws across the boundary to Python: functions
-// that may allocate are wrapped, and report std::bad_alloc as a Status too.
+// The result of every fallible call in csrc. Nothing throws across the boundary to Python:
+// functions that may allocate are wrapped, and report std::bad_alloc as a Status too.
 #pragma once
 
 #include <exception>
@@ -11,11 +11,11 @@ namespace infersdk {
 
 enum class StatusCode : int {
   kOk = 0,
-  kMissingLibrary,    // libonnxruntime could not be opened, or is too old
-  kInvalidArgument,   // ONNX Runtime refused the inputs
-  kRuntime,           // ONNX Runtime failed to load or to run
+  kMissingLibrary,   // libonnxruntime could not be opened, or is too old
+  kInvalidArgument,  // ONNX Runtime refused the inputs
+  kRuntime,          // ONNX Runtime failed to load or to run
   kOutOfMemory,
-  kInterrupted,       // the caller's check asked to stop (Ctrl-C)
+  kInterrupted,  // the caller's check asked to stop (Ctrl-C)
   kInternal,
 };
 
@@ -27,7 +27,9 @@ class [[nodiscard]] Status {
 
   bool ok() const { return code_ == StatusCode::kOk; }
   StatusCode code() const { return code_; }
-  int ort_code() const { return ort_code_; }  // ONNX Runtime's own code, 0 if the error is not its own
+  int ort_code() const {
+    return ort_code_;
+  }  // ONNX Runtime's own code, 0 if the error is not its own
   const std::string& message() const { return message_; }
 
  private:
@@ -52,8 +54,8 @@ Status guarded(Body&& body) noexcept {
 
 }  // namespace infersdk
 
-#define INFERSDK_RETURN_IF_ERROR(expression)              \
-  do {                                                    \
-    ::infersdk::Status infersdk_status_ = (expression);   \
-    if (!infersdk_status_.ok()) return infersdk_status_;  \
+#define INFERSDK_RETURN_IF_ERROR(expression)             \
+  do {                                                   \
+    ::infersdk::Status infersdk_status_ = (expression);  \
+    if (!infersdk_status_.ok()) return infersdk_status_; \
   } while (false)
