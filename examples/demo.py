@@ -55,7 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--folder", type=Path, default="build/demo", metavar="PATH", help="where models are written"
     )
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT too: a shell's background job ignores it
+        signal.signal(number, _stop)
     console = Console(width=None if sys.stdout.isatty() else 110)
     try:
         return _demo(console, options.folder, requests=options.requests, serve=options.serve)
