@@ -169,6 +169,7 @@ TEST(an_instance_of_the_parent_is_left_alone_by_the_child) {
 }
 
 TEST(a_run_cut_by_a_fork_ends_in_the_child) {
+  if (!kAllocatorSurvivesFork) SKIP(kAllocatorReason);
   // As when a signal handler forks while the main thread waits for a long run.
   const auto session = open("counter");
   const Value n = tensor<int64_t>({INT64_C(1) << 60}, {});
