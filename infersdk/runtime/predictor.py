@@ -151,6 +151,9 @@ class Predictor:
         self.parity = conversion.parity
         self.artifact = conversion.artifact
         self.execution = execution or Execution()
+        if conversion.artifact is not None and not conversion.source_methods:
+            # The source model is the caller's to keep; a served one would be in memory twice.
+            conversion = replace(conversion, source=None, name=self.name)
         self._conversion = conversion
         self._closed = False
         self._in_flight = 0

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import inspect
 import pickle
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -852,3 +854,17 @@ def test_a_real_estimator_under_the_native_plan(
 def test_what_no_converter_knows_is_refused() -> None:
     with pytest.raises(UnsupportedModelError, match="object"):
         infersdk.load(object())
+
+
+def test_a_converted_model_is_not_kept_alive() -> None:
+    sklearn_linear = pytest.importorskip("sklearn.linear_model")
+    X = np.eye(4)
+    model = sklearn_linear.LinearRegression().fit(X, [1.0, 2.0, 3.0, 4.0])
+    gone = weakref.ref(model)
+    predictor = infersdk.load(model, example=X)
+    expected = model.predict(X)
+    del model
+    gc.collect()
+    assert gone() is None
+    np.testing.assert_allclose(predictor.predict(X), expected)
+    assert pickle.loads(pickle.dumps(predictor)).name == "LinearRegression"
