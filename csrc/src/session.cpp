@@ -189,6 +189,7 @@ Session::~Session() {
     for (auto& instance : shape.idle) destroy(instance.release());
   }
   std::lock_guard<std::mutex> lock(Library::creation_mutex());
+  library_->api().ReleaseRunOptions(state->run_options);
   library_->api().ReleaseSession(state->session);
   delete state;
 }
@@ -221,6 +222,11 @@ Status Session::load(State* state) {
   } else {
     INFERSDK_RETURN_IF_ERROR(
         library_->check(api.CreateSession(env, config_.path.c_str(), raw, &state->session)));
+  }
+  Status status = library_->check(api.CreateRunOptions(&state->run_options));
+  if (!status.ok()) {
+    api.ReleaseSession(state->session);
+    return status;
   }
   state->generation = Library::process_generation();
   return Status();
@@ -400,6 +406,10 @@ Status Session::run(Instance* instance, InterruptCheck check, void* context) noe
   }
   instance->fresh_results = false;
   auto once = [&]() -> Status {
+    if (check == nullptr && instance->binding != nullptr && !instance->fresh_results) {
+      return library_->check(
+          library_->api().RunWithBinding(state->session, state->run_options, instance->binding));
+    }
     if (check == nullptr) {
       return run_once(state->session, nullptr, input_names_.data(), instance->input_values.data(),
                       n_inputs, output_names_.data(), n_outputs, instance->results.data());
@@ -435,8 +445,8 @@ void Session::release(Instance* instance) noexcept {
   std::unique_ptr<Instance> owned(instance);
   State* state = state_.load(std::memory_order_acquire);
   if (state->generation != Library::process_generation()) {
-    (void)
-        owned.release();  // of a parent whose run a fork cut short: its locks may be held for ever
+    // Of a parent whose run a fork cut short: its locks may be held for ever.
+    (void)owned.release();
     return;
   }
   bool keep = false;
@@ -453,8 +463,27 @@ void Session::release(Instance* instance) noexcept {
   if (!keep) destroy(owned.release());
 }
 
+Status Session::bind(State* state, Instance* instance) noexcept {
+  for (const Instance::Slot& slot : instance->outputs) {
+    if (slot.value == nullptr) return Status();
+  }
+  const Api& api = library_->api();
+  INFERSDK_RETURN_IF_ERROR(
+      library_->check(api.CreateIoBinding(state->session, &instance->binding)));
+  for (size_t i = 0; i < instance->inputs.size(); ++i) {
+    INFERSDK_RETURN_IF_ERROR(library_->check(
+        api.BindInput(instance->binding, input_names_[i], instance->inputs[i].value)));
+  }
+  for (size_t i = 0; i < instance->outputs.size(); ++i) {
+    INFERSDK_RETURN_IF_ERROR(library_->check(
+        api.BindOutput(instance->binding, output_names_[i], instance->outputs[i].value)));
+  }
+  return Status();
+}
+
 void Session::destroy(Instance* instance) noexcept {
   const Api& api = library_->api();
+  if (instance->binding != nullptr) api.ReleaseIoBinding(instance->binding);
   for (Instance::Slot& slot : instance->inputs) {
     if (slot.value != nullptr) api.ReleaseValue(slot.value);
   }
@@ -514,6 +543,7 @@ void Session::learn(const int64_t* key, size_t key_length, OrtValue* const* outp
       }
       INFERSDK_RETURN_IF_ERROR(build(&slot));
     }
+    INFERSDK_RETURN_IF_ERROR(bind(state, built));
     std::lock_guard<std::mutex> lock(state->mutex);
     Shape* home = nullptr;
     for (Shape& shape : state->shapes) {

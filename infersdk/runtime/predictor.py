@@ -41,6 +41,9 @@ __all__ = ["Predictor"]
 # An awaited call up to this long runs on the event loop: handing it to a thread costs about as much.
 _INLINE_AWAIT_S = 200e-6
 
+_NOTHING: Any = object()
+"""No argument at all; None may be a value."""
+
 _SOURCE_METHODS = frozenset(
     {
         "decision_function",
@@ -291,12 +294,12 @@ class Predictor:
 
     # -- using -----------------------------------------------------------------------------------
 
-    def __call__(self, *rows: Any, **named: Any) -> Any:
+    def __call__(self, rows: Any = _NOTHING, /, *more: Any, **named: Any) -> Any:
         """Answer as the source model's main method does.
 
         Parameters
         ----------
-        *rows : object
+        rows, *more : object
             The rows; of a model over several tensors, one argument each.
         **named : object
             The same tensors by input name.
@@ -314,12 +317,12 @@ class Predictor:
         if first is None:
             raise SessionError(f"Model `{self.name}` has no method to call; use run()")
         if not named:
-            if len(rows) == 1:
-                return first(rows[0])
-            if not rows and (self.artifact is None or self.signature.inputs):
+            if rows is not _NOTHING:
+                return first((rows, *more)) if more else first(rows)
+            if self.artifact is None or self.signature.inputs:
                 raise InputError.mismatch(expected="rows", given="no argument", model=self.name)
-            return first(rows)
-        if rows:
+            return first(())
+        if rows is not _NOTHING:
             raise InputError.mismatch(
                 expected="tensors by position or by name", given="both", model=self.name
             )

@@ -22,6 +22,7 @@ struct OrtEnv;
 struct OrtSession;
 struct OrtSessionOptions;
 struct OrtRunOptions;
+struct OrtIoBinding;
 struct OrtValue;
 struct OrtMemoryInfo;
 struct OrtAllocator;
@@ -157,6 +158,11 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
   X(106, GetMapValueType, OrtStatus*, (const OrtMapTypeInfo*, OrtTypeInfo**))                   \
   X(107, GetSequenceElementType, OrtStatus*, (const OrtSequenceTypeInfo*, OrtTypeInfo**))       \
   X(130, AddSessionConfigEntry, OrtStatus*, (OrtSessionOptions*, const char*, const char*))     \
+  X(133, RunWithBinding, OrtStatus*, (OrtSession*, const OrtRunOptions*, const OrtIoBinding*))  \
+  X(134, CreateIoBinding, OrtStatus*, (OrtSession*, OrtIoBinding**))                            \
+  X(135, ReleaseIoBinding, void, (OrtIoBinding*))                                               \
+  X(136, BindInput, OrtStatus*, (OrtIoBinding*, const char*, const OrtValue*))                  \
+  X(137, BindOutput, OrtStatus*, (OrtIoBinding*, const char*, const OrtValue*))                 \
   X(192, HasValue, OrtStatus*, (const OrtValue*, int*))                                         \
   X(250, CastTypeInfoToOptionalTypeInfo, OrtStatus*,                                            \
     (const OrtTypeInfo*, const OrtOptionalTypeInfo**))                                          \

@@ -88,8 +88,9 @@ struct Instance {
   std::vector<Slot> inputs;
   std::vector<Slot> outputs;
   std::vector<OrtValue*> input_values;
-  std::vector<OrtValue*> results;  // of the last run: a prebuilt value or a fresh one
-  bool fresh_results = false;      // results are to be released, not the prebuilt values
+  OrtIoBinding* binding = nullptr;  // names and values, looked up once; null if outputs are fresh
+  std::vector<OrtValue*> results;   // of the last run: a prebuilt value or a fresh one
+  bool fresh_results = false;       // results are to be released, not the prebuilt values
 };
 
 class Session {
@@ -155,6 +156,7 @@ class Session {
   // All that a fork must not share.
   struct State {
     OrtSession* session = nullptr;
+    OrtRunOptions* run_options = nullptr;  // the defaults; made afresh by each run that gets null
     uint64_t generation = 0;
     std::mutex mutex;  // guards shapes and clock
     std::vector<Shape> shapes;
@@ -174,6 +176,7 @@ class Session {
                            const OrtValue* const* inputs, size_t n_inputs,
                            const char* const* output_names, size_t n_outputs, OrtValue** outputs,
                            InterruptCheck check, void* context) noexcept;
+  Status bind(State* state, Instance* instance) noexcept;
   void destroy(Instance* instance) noexcept;
 
   Library* library_;
