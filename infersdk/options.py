@@ -33,7 +33,7 @@ class Execution:
     Raises
     ------
     ValueError
-        A number is out of range or a name is unknown.
+        A number is out of range or not whole, or a name is unknown.
     """
 
     threads: int | None = None
@@ -42,8 +42,12 @@ class Execution:
     calibration_s: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise ValueError(f"Execution.threads must be between 1 and 1024, got {self.threads!r}")
+        if self.threads is not None and not (
+            isinstance(self.threads, int) and 1 <= self.threads <= 1024
+        ):
+            raise ValueError(
+                f"Execution.threads must be a whole number from 1 to 1024, got {self.threads!r}"
+            )
         if self.graph_optimization not in ("all", "extended", "basic", "off"):
             raise ValueError(
                 "Execution.graph_optimization must be 'all', 'extended', 'basic' or 'off', "

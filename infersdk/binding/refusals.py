@@ -246,6 +246,8 @@ def _conversion_hint(field: Field, value: object) -> str | None:
             return "Decode it first: value.decode()"
         return None if isinstance(value, (list, tuple, dict)) else "Convert it first: str(value)"
     if isinstance(value, str):
+        if field.dtype == "bool":
+            return "Pass True or False"
         return "Convert it first: float(value)"
     if isinstance(value, (list, tuple)):
         return "A dict is one row; many rows are a list of dicts or a DataFrame"

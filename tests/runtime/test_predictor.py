@@ -431,7 +431,8 @@ def test_execution_changes_no_answer(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"threads": 0}, "threads must be between 1 and 1024, got 0"),
+        ({"threads": 0}, "threads must be a whole number from 1 to 1024, got 0"),
+        ({"threads": 1.5}, "threads must be a whole number from 1 to 1024, got 1.5"),
         ({"threads": -1}, "threads"),
         ({"threads": 5000}, "threads"),
         ({"graph_optimization": "fast"}, "graph_optimization must be .* got 'fast'"),
