@@ -185,6 +185,6 @@ def _refusal(model: Any) -> str:
         if export:
             return start + f"Write an ONNX file with {export} and load that"
     return start + (
-        "Write an ONNX file with the framework's own exporter and load that, or add a converter with "
-        "infersdk.convert.registry.register"
+        "Write an ONNX file with the framework's own exporter and load that, or add a converter: "
+        "`from infersdk.convert import registry; registry.register(...)`"
     )
