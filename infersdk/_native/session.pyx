@@ -149,7 +149,6 @@ cdef struct InputCheck:
     bint string
     bint has_shape
     int ndim
-    size_t itemsize
     int64_t dims[16]     # -1 where dynamic
 
 
@@ -314,7 +313,6 @@ cdef class Session:
             element = <int>session.inputs()[i].element
             check.element = element
             check.string = element == ELEMENT_STRING
-            check.itemsize = element_size(session.inputs()[i].element)
             check.has_shape = session.inputs()[i].has_shape
             check.ndim = <int>session.inputs()[i].dims.size()
             check.typenum = -1
@@ -557,7 +555,7 @@ cdef class Session:
             return None
         instance = session.acquire(key, key_length)
         if instance == NULL:
-            return self._run_and_learn(inputs, key, key_length)
+            return self._run_general(dict(zip(self.input_names, inputs)), None, key, key_length)
         try:
             for i in range(n):
                 array = <cnp.ndarray>PyList_GET_ITEM(inputs, i)
@@ -613,11 +611,6 @@ cdef class Session:
         if self.release_gil >= 0:
             return self.release_gil == 0
         return 0 < expected <= KEEP_GIL_NS
-
-    cdef list _run_and_learn(self, list inputs, const int64_t* key, size_t key_length):
-        cdef list result = self._run_general(
-            dict(zip(self.input_names, inputs)), None, key, key_length)
-        return result
 
     # --- the general way ----------------------------------------------------------------------------
 

@@ -91,7 +91,6 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
   X(2, GetErrorMessage, const char*, (const OrtStatus*))                                        \
   X(4, CreateEnvWithCustomLogger, OrtStatus*,                                                   \
     (OrtLoggingFunction, void*, int, const char*, OrtEnv**))                                    \
-  X(6, DisableTelemetryEvents, OrtStatus*, (const OrtEnv*))                                     \
   X(7, CreateSession, OrtStatus*,                                                               \
     (const OrtEnv*, const char*, const OrtSessionOptions*, OrtSession**))                       \
   X(8, CreateSessionFromArray, OrtStatus*,                                                      \
@@ -100,7 +99,6 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
     (OrtSession*, const OrtRunOptions*, const char* const*, const OrtValue* const*, size_t,     \
      const char* const*, size_t, OrtValue**))                                                   \
   X(10, CreateSessionOptions, OrtStatus*, (OrtSessionOptions**))                                \
-  X(21, SetSessionLogVerbosityLevel, OrtStatus*, (OrtSessionOptions*, int))                     \
   X(22, SetSessionLogSeverityLevel, OrtStatus*, (OrtSessionOptions*, int))                      \
   X(23, SetSessionGraphOptimizationLevel, OrtStatus*, (OrtSessionOptions*, int))                \
   X(24, SetIntraOpNumThreads, OrtStatus*, (OrtSessionOptions*, int))                            \
@@ -117,7 +115,6 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
   X(38, SessionGetOverridableInitializerName, OrtStatus*,                                       \
     (const OrtSession*, size_t, OrtAllocator*, char**))                                         \
   X(39, CreateRunOptions, OrtStatus*, (OrtRunOptions**))                                        \
-  X(41, RunOptionsSetRunLogSeverityLevel, OrtStatus*, (OrtRunOptions*, int))                    \
   X(46, RunOptionsSetTerminate, OrtStatus*, (OrtRunOptions*))                                   \
   X(48, CreateTensorAsOrtValue, OrtStatus*,                                                     \
     (OrtAllocator*, const int64_t*, size_t, int, OrtValue**))                                   \
@@ -142,9 +139,7 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
   X(80, GetValue, OrtStatus*, (const OrtValue*, int, OrtAllocator*, OrtValue**))                \
   X(81, GetValueCount, OrtStatus*, (const OrtValue*, size_t*))                                  \
   X(82, CreateValue, OrtStatus*, (const OrtValue* const*, size_t, int, OrtValue**))             \
-  X(92, ReleaseEnv, void, (OrtEnv*))                                                            \
   X(93, ReleaseStatus, void, (OrtStatus*))                                                      \
-  X(94, ReleaseMemoryInfo, void, (OrtMemoryInfo*))                                              \
   X(95, ReleaseSession, void, (OrtSession*))                                                    \
   X(96, ReleaseValue, void, (OrtValue*))                                                        \
   X(97, ReleaseRunOptions, void, (OrtRunOptions*))                                              \
