@@ -8,27 +8,32 @@ from infersdk.errors import (
     ArtifactError,
     ClosedError,
     ConversionError,
+    DeadlineError,
     InferSDKError,
     InputError,
     MissingDependencyError,
+    OverloadedError,
     ParityError,
     SessionError,
     UnsupportedModelError,
 )
-from infersdk.options import Execution
+from infersdk.options import Batching, Execution
 from infersdk.runtime import Calibration, Predictor
 from infersdk.types import ParityReport, Plan, Signature
 
 __all__ = [
     "Artifact",
     "ArtifactError",
+    "Batching",
     "Calibration",
     "ClosedError",
     "ConversionError",
+    "DeadlineError",
     "Execution",
     "InferSDKError",
     "InputError",
     "MissingDependencyError",
+    "OverloadedError",
     "ParityError",
     "ParityReport",
     "Plan",

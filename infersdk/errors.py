@@ -10,6 +10,8 @@
     ├── ArtifactError         (ValueError)    a model file is truncated, changed, oversized or unsafe
     ├── MissingDependencyError (ImportError)  an optional package is needed; names the extra to install
     ├── SessionError          (RuntimeError)  ONNX Runtime could not load or run the model
+    ├── OverloadedError       (RuntimeError)  refused at once: the queue is full, or too long for the deadline
+    ├── DeadlineError         (TimeoutError)  the call's time ran out before its answer was there
     └── ClosedError           (RuntimeError)  the Predictor was used after close()
 
 Each class also inherits the builtin a caller would expect, so that ``except ValueError`` works.
@@ -22,9 +24,11 @@ __all__ = [
     "ArtifactError",
     "ClosedError",
     "ConversionError",
+    "DeadlineError",
     "InferSDKError",
     "InputError",
     "MissingDependencyError",
+    "OverloadedError",
     "ParityError",
     "SessionError",
     "UnsupportedModelError",
@@ -165,6 +169,46 @@ class SessionError(InferSDKError, RuntimeError):
         super().__init__(message)
         self.model = model
         self.code = code
+
+
+class OverloadedError(InferSDKError, RuntimeError):
+    """A call was refused at once, unrun, because its answer would come too late or the queue is full.
+
+    A web app answers 503 with ``Retry-After``.
+
+    Attributes
+    ----------
+    retry_after_s : float
+        Seconds after which a call like this one would be taken, as far as the cost model knows.
+    model : str or None
+        Name of the model.
+    """
+
+    def __init__(
+        self, message: str, *, retry_after_s: float = 0.0, model: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.model = model
+
+
+class DeadlineError(InferSDKError, TimeoutError):
+    """The time a call was given ran out before its answer was there.
+
+    A call that was still waiting was taken out of the queue and never run.
+
+    Attributes
+    ----------
+    timeout_s : float
+        The seconds it was given.
+    model : str or None
+        Name of the model.
+    """
+
+    def __init__(self, message: str, *, timeout_s: float = 0.0, model: str | None = None) -> None:
+        super().__init__(message)
+        self.timeout_s = timeout_s
+        self.model = model
 
 
 class ClosedError(InferSDKError, RuntimeError):
