@@ -43,10 +43,14 @@ std::mutex& Library::creation_mutex() noexcept {
   return *mutex;
 }
 
+void Library::watch_forks() noexcept {
+  std::call_once(g_fork_handlers,
+                 [] { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); });
+}
+
 Status Library::open(const std::string& path, Library** out) noexcept {
   return guarded([&]() -> Status {
-    std::call_once(g_fork_handlers,
-                   [] { pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); });
+    watch_forks();
     std::lock_guard<std::mutex> lock(creation_mutex());
     Library* library = current();
     if (library == nullptr) {

@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <cstdlib>
 #include <thread>
 
 namespace infersdk {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr auto kInterruptSlice = std::chrono::milliseconds(50);
 
 // Releases a handle of ONNX Runtime when the scope ends.
@@ -33,19 +31,6 @@ class Scoped {
   T* value_ = nullptr;
   void (*release_)(T*);
 };
-
-AlignedBuffer allocate(size_t size_bytes) {
-  const size_t rounded = (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
-  void* pointer = std::aligned_alloc(kAlignment, rounded == 0 ? kAlignment : rounded);
-  if (pointer == nullptr) throw std::bad_alloc();
-  return AlignedBuffer(pointer);
-}
-
-size_t count(const std::vector<int64_t>& dims) {
-  size_t n = 1;
-  for (int64_t dim : dims) n *= static_cast<size_t>(dim);
-  return n;
-}
 
 Status read_tensor_info(const Library& library, const OrtTensorTypeAndShapeInfo* tensor,
                         ValueInfo* out) {
@@ -126,42 +111,6 @@ bool fits_an_instance(const std::vector<ValueInfo>& values) {
 }
 
 }  // namespace
-
-void AlignedFree::operator()(void* pointer) const noexcept {
-  std::free(pointer);
-}
-
-size_t element_size(ElementType type) noexcept {
-  switch (type) {
-    case ElementType::kUint8:
-    case ElementType::kInt8:
-    case ElementType::kBool:
-    case ElementType::kFloat8E4M3FN:
-    case ElementType::kFloat8E4M3FNUZ:
-    case ElementType::kFloat8E5M2:
-    case ElementType::kFloat8E5M2FNUZ:
-    case ElementType::kFloat8E8M0:
-      return 1;
-    case ElementType::kUint16:
-    case ElementType::kInt16:
-    case ElementType::kFloat16:
-    case ElementType::kBfloat16:
-      return 2;
-    case ElementType::kFloat:
-    case ElementType::kInt32:
-    case ElementType::kUint32:
-      return 4;
-    case ElementType::kInt64:
-    case ElementType::kDouble:
-    case ElementType::kUint64:
-    case ElementType::kComplex64:
-      return 8;
-    case ElementType::kComplex128:
-      return 16;
-    default:
-      return 0;
-  }
-}
 
 Status Session::open(Library* library, SessionConfig config,
                      std::shared_ptr<Session>* out) noexcept {
@@ -507,7 +456,7 @@ void Session::learn(const int64_t* key, size_t key_length, OrtValue* const* outp
     built->results.assign(outputs_.size(), nullptr);
     size_t total_bytes = 0;
     auto build = [&](Instance::Slot* slot) -> Status {
-      slot->n_elements = count(slot->dims);
+      slot->n_elements = count_elements(slot->dims);
       if (slot->element == ElementType::kString) {
         return library_->check(
             api.CreateTensorAsOrtValue(library_->allocator(), slot->dims.data(), slot->dims.size(),
@@ -518,7 +467,7 @@ void Session::learn(const int64_t* key, size_t key_length, OrtValue* const* outp
       if (total_bytes > 2 * kMaxInstanceBytes) {
         return Status(StatusCode::kInternal, "too large for an instance");
       }
-      slot->buffer = allocate(slot->size_bytes);
+      slot->buffer = allocate_aligned(slot->size_bytes);
       slot->data = slot->buffer.get();
       return library_->check(api.CreateTensorWithDataAsOrtValue(
           library_->cpu_memory(), slot->data, slot->size_bytes, slot->dims.data(),
@@ -571,23 +520,6 @@ void Session::learn(const int64_t* key, size_t key_length, OrtValue* const* outp
     return Status();
   });
   if (!status.ok()) destroy(built);
-}
-
-size_t Session::cost_bucket(size_t input_bytes) noexcept {
-  size_t bucket = 0;
-  while (input_bytes > 1 && bucket + 1 < kCostBuckets) {
-    input_bytes >>= 1;
-    ++bucket;
-  }
-  return bucket;
-}
-
-void Session::record_ns(size_t bucket, int64_t elapsed_ns) noexcept {
-  if (elapsed_ns < 1) elapsed_ns = 1;
-  const int64_t old = cost_ns_[bucket].load(std::memory_order_relaxed);
-  // A lost update between threads costs one sample of a moving average.
-  const int64_t next = old == 0 ? elapsed_ns : old + (elapsed_ns - old) / 8;
-  cost_ns_[bucket].store(next < 1 ? 1 : next, std::memory_order_relaxed);
 }
 
 Status Session::describe(const OrtValue* value, ElementType* element,

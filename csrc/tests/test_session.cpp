@@ -495,29 +495,29 @@ TEST(hot_strings_are_rewritten_in_place) {
 // --- the cost model ------------------------------------------------------------------------------
 
 TEST(buckets_are_powers_of_two) {
-  CHECK(Session::cost_bucket(0) == 0 && Session::cost_bucket(1) == 0);
-  CHECK(Session::cost_bucket(2) == 1 && Session::cost_bucket(3) == 1);
-  CHECK(Session::cost_bucket(4) == 2 && Session::cost_bucket(1023) == 9);
-  CHECK(Session::cost_bucket(1024) == 10);
-  CHECK(Session::cost_bucket(SIZE_MAX) == Session::kCostBuckets - 1);
+  CHECK(CostModel::bucket(0) == 0 && CostModel::bucket(1) == 0);
+  CHECK(CostModel::bucket(2) == 1 && CostModel::bucket(3) == 1);
+  CHECK(CostModel::bucket(4) == 2 && CostModel::bucket(1023) == 9);
+  CHECK(CostModel::bucket(1024) == 10);
+  CHECK(CostModel::bucket(SIZE_MAX) == CostModel::kBuckets - 1);
 }
 
 TEST(the_expected_time_is_a_moving_average) {
   const auto session = open("affine");
-  CHECK(session->expected_ns(3) == 0);
-  session->record_ns(3, 800);
-  CHECK(session->expected_ns(3) == 800);
-  session->record_ns(3, 1600);
-  CHECK(session->expected_ns(3) == 900);
-  for (int i = 0; i < 200; ++i) session->record_ns(3, 10000);
-  CHECK(session->expected_ns(3) > 9900 && session->expected_ns(3) <= 10000);
-  CHECK(session->expected_ns(4) == 0);
-  session->set_ns(3, 5);
-  CHECK(session->expected_ns(3) == 5);
-  session->record_ns(4, 0);  // measured, though faster than the clock's tick
-  CHECK(session->expected_ns(4) == 1);
-  session->set_ns(4, -7);
-  CHECK(session->expected_ns(4) == 1);
+  CHECK(session->cost()->measured_ns(3) == 0);
+  session->cost()->record(3, 800);
+  CHECK(session->cost()->measured_ns(3) == 800);
+  session->cost()->record(3, 1600);
+  CHECK(session->cost()->measured_ns(3) == 900);
+  for (int i = 0; i < 200; ++i) session->cost()->record(3, 10000);
+  CHECK(session->cost()->measured_ns(3) > 9900 && session->cost()->measured_ns(3) <= 10000);
+  CHECK(session->cost()->measured_ns(4) == 0);
+  session->cost()->set(3, 5);
+  CHECK(session->cost()->measured_ns(3) == 5);
+  session->cost()->record(4, 0);  // measured, though faster than the clock's tick
+  CHECK(session->cost()->measured_ns(4) == 1);
+  session->cost()->set(4, -7);
+  CHECK(session->cost()->measured_ns(4) == 1);
 }
 
 // --- interrupts ----------------------------------------------------------------------------------

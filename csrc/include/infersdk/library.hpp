@@ -27,6 +27,9 @@ class Library {
   // The opened library, or null.
   static Library* current() noexcept;
 
+  // Starts counting forks; open() does so too.
+  static void watch_forks() noexcept;
+
   // How many forks lie between the first process and this one.
   static uint64_t process_generation() noexcept;
 

@@ -17,7 +17,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,9 +24,12 @@
 #include <string>
 #include <vector>
 
+#include "infersdk/clock.hpp"
+#include "infersdk/cost_model.hpp"
 #include "infersdk/library.hpp"
 #include "infersdk/ort_api.hpp"
 #include "infersdk/status.hpp"
+#include "infersdk/tensor.hpp"
 
 namespace infersdk {
 
@@ -55,23 +57,8 @@ struct SessionConfig {
   }
 };
 
-// A clock for measuring runs. Nanoseconds.
-inline int64_t now_ns() noexcept {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-// Bytes of one element in memory; 0 for strings and for types packed below a byte.
-size_t element_size(ElementType type) noexcept;
-
 // Called about every 50 ms on the thread that waits for a run; nonzero asks to stop it.
 using InterruptCheck = int (*)(void* context);
-
-struct AlignedFree {
-  void operator()(void* pointer) const noexcept;
-};
-using AlignedBuffer = std::unique_ptr<void, AlignedFree>;
 
 // One prebuilt set of values for one combination of input shapes.
 struct Instance {
@@ -98,7 +85,6 @@ class Session {
   static constexpr size_t kMaxInstanceBytes = 256 * 1024;  // larger values are cheaper uncopied
   static constexpr size_t kMaxShapes = 16;
   static constexpr size_t kMaxIdlePerShape = 64;
-  static constexpr size_t kCostBuckets = 64;
 
   static Status open(Library* library, SessionConfig config,
                      std::shared_ptr<Session>* out) noexcept;
@@ -118,6 +104,11 @@ class Session {
   Status run(const char* const* input_names, const OrtValue* const* inputs, size_t n_inputs,
              const char* const* output_names, size_t n_outputs, OrtValue** outputs,
              InterruptCheck check, void* context) noexcept;
+  // The same for all inputs and outputs, in order.
+  Status run(const OrtValue* const* inputs, OrtValue** outputs) noexcept {
+    return run(input_names_.data(), inputs, input_names_.size(), output_names_.data(),
+               output_names_.size(), outputs, nullptr, nullptr);
+  }
 
   // Hot: an idle Instance for these input shapes ([rank, dims...] of each input in order), or null.
   Instance* acquire(const int64_t* key, size_t key_length) noexcept;
@@ -133,15 +124,8 @@ class Session {
   // serve.
   bool instances_possible() const { return instances_possible_; }
 
-  // Cost model: a moving average of run time by size bucket; 0 while unmeasured. Nanoseconds.
-  static size_t cost_bucket(size_t input_bytes) noexcept;
-  int64_t expected_ns(size_t bucket) const noexcept {
-    return cost_ns_[bucket].load(std::memory_order_relaxed);
-  }
-  void record_ns(size_t bucket, int64_t elapsed_ns) noexcept;
-  void set_ns(size_t bucket, int64_t elapsed_ns) noexcept {
-    cost_ns_[bucket].store(elapsed_ns < 1 ? 1 : elapsed_ns, std::memory_order_relaxed);
-  }
+  // Run time by bytes of inputs. Shared with the Coalescer that runs this session.
+  const std::shared_ptr<CostModel>& cost() const { return cost_; }
 
   // Shape and element type of a tensor value.
   Status describe(const OrtValue* value, ElementType* element,
@@ -190,7 +174,7 @@ class Session {
   std::vector<bool> gives_input_;  // outputs that are an input itself: nothing is written for them
   bool instances_possible_ = false;
   std::atomic<bool> prebuild_outputs_{true};
-  std::atomic<int64_t> cost_ns_[kCostBuckets] = {};
+  const std::shared_ptr<CostModel> cost_ = std::make_shared<CostModel>();
 };
 
 }  // namespace infersdk

@@ -17,6 +17,10 @@ enum class StatusCode : int {
   kOutOfMemory,
   kInterrupted,  // the caller's check asked to stop (Ctrl-C)
   kInternal,
+  kOverloaded,  // refused: the queue is full, or too long for the deadline
+  kDeadline,    // the deadline came before the answer
+  kCancelled,   // the caller took it back
+  kClosed,      // the queue was closed
 };
 
 class [[nodiscard]] Status {
