@@ -160,6 +160,9 @@ Status Session::load(State* state) {
   for (const char* key : {"session.intra_op.allow_spinning", "session.inter_op.allow_spinning"}) {
     INFERSDK_RETURN_IF_ERROR(library_->check(api.AddSessionConfigEntry(raw, key, "0")));
   }
+  if (config_.placement != nullptr) {
+    INFERSDK_RETURN_IF_ERROR(config_.placement->append(*library_, env, raw));
+  }
   if (config_.bytes != nullptr) {
     if (!config_.external_folder.empty()) {
       INFERSDK_RETURN_IF_ERROR(library_->check(
@@ -176,6 +179,12 @@ Status Session::load(State* state) {
   if (!status.ok()) {
     api.ReleaseSession(state->session);
     return status;
+  }
+  if (config_.placement != nullptr) {
+    config_.placement->attach(*library_, state->session);
+    // Without prebuilt outputs there is no binding to keep: on a device it would copy its inputs
+    // once, when it is made.
+    if (config_.placement->on_device()) prebuild_outputs_.store(false, std::memory_order_relaxed);
   }
   state->generation = Library::process_generation();
   return Status();

@@ -28,6 +28,7 @@
 #include "infersdk/cost_model.hpp"
 #include "infersdk/library.hpp"
 #include "infersdk/ort_api.hpp"
+#include "infersdk/provider.hpp"
 #include "infersdk/status.hpp"
 #include "infersdk/tensor.hpp"
 
@@ -51,6 +52,7 @@ struct SessionConfig {
   std::string external_folder;               // where `bytes` finds its external data; may be empty
   int threads = 1;                           // intra-op
   int graph_optimization = 99;               // ONNX Runtime's level: 0, 1, 2 or 99
+  std::shared_ptr<Placement> placement;      // providers before the CPU; null: the CPU alone
 
   void set_bytes(const char* data, size_t size) {
     bytes = std::make_shared<const std::string>(data, size);

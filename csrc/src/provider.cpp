@@ -1,0 +1,347 @@
+#include "infersdk/provider.hpp"
+
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+namespace infersdk {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+// Pointers to the option strings, as the C API takes them.
+struct OptionList {
+  explicit OptionList(const ProviderConfig& config) {
+    for (const std::string& key : config.keys) keys.push_back(key.c_str());
+    for (const std::string& value : config.values) values.push_back(value.c_str());
+  }
+  size_t size() const { return keys.size(); }
+  std::vector<const char*> keys;
+  std::vector<const char*> values;
+};
+
+Status check_pairs(const ProviderConfig& config) {
+  if (config.keys.size() == config.values.size()) return Status();
+  return Status(StatusCode::kInternal, "options of provider " + config.name + " are not in pairs");
+}
+
+// The value of an option as a device's number; 0 where it is not given.
+size_t ordinal_of(const ProviderConfig& config, const char* key) {
+  for (size_t i = 0; i < config.keys.size(); ++i) {
+    if (config.keys[i] == key) return std::strtoul(config.values[i].c_str(), nullptr, 10);
+  }
+  return 0;
+}
+
+// Builds of ONNX Runtime that have CUDA as a plugin say so; the bridge's functions then refuse.
+bool has_cuda_plugin(const Api& api) {
+  return api.SessionOptionsAppendExecutionProvider_V2 != nullptr &&
+         std::strstr(api.GetBuildInfoString(), ", cuda-plugin-ep=") != nullptr;
+}
+
+std::string beside(const std::string& library_path, const char* file) {
+  const size_t slash = library_path.rfind('/');
+  return slash == std::string::npos ? std::string(file) : library_path.substr(0, slash + 1) + file;
+}
+
+bool exists(const std::string& path) {
+  struct stat ignored;
+  return stat(path.c_str(), &ignored) == 0;
+}
+
+Status append_cuda(const Library& library, OrtEnv* env, OrtSessionOptions* options,
+                   const ProviderConfig& config) {
+  const Api& api = library.api();
+  if (has_cuda_plugin(api)) {
+#ifdef __APPLE__
+    const std::string plugin = beside(library.path(), "libonnxruntime_providers_cuda.dylib");
+#else
+    const std::string plugin = beside(library.path(), "libonnxruntime_providers_cuda.so");
+#endif
+    // The device is chosen by its place in the list; a plugin knows no option of that name.
+    ProviderConfig rest;
+    rest.name = config.name;
+    for (size_t i = 0; i < config.keys.size(); ++i) {
+      if (config.keys[i] != "device_id") rest.set(config.keys[i], config.values[i]);
+    }
+    return append_plugin(library, env, options, "CUDAExecutionProvider",
+                         exists(plugin) ? plugin : std::string(), ordinal_of(config, "device_id"),
+                         rest);
+  }
+  // Null options crash instead of failing, so they are created first, also without any option.
+  OrtCUDAProviderOptionsV2* cuda = nullptr;
+  INFERSDK_RETURN_IF_ERROR(library.check(api.CreateCUDAProviderOptions(&cuda)));
+  if (cuda == nullptr) {
+    return Status(StatusCode::kRuntime, "ONNX Runtime gave no options for the CUDA provider");
+  }
+  const OptionList list(config);
+  Status status;
+  if (list.size() > 0) {
+    status = library.check(
+        api.UpdateCUDAProviderOptions(cuda, list.keys.data(), list.values.data(), list.size()));
+  }
+  if (status.ok()) {
+    status = library.check(api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda));
+  }
+  api.ReleaseCUDAProviderOptions(cuda);
+  return status;
+}
+
+Status append_tensorrt(const Library& library, OrtSessionOptions* options,
+                       const ProviderConfig& config) {
+  const Api& api = library.api();
+  OrtTensorRTProviderOptionsV2* tensorrt = nullptr;
+  INFERSDK_RETURN_IF_ERROR(library.check(api.CreateTensorRTProviderOptions(&tensorrt)));
+  if (tensorrt == nullptr) {
+    return Status(StatusCode::kRuntime, "ONNX Runtime gave no options for the TensorRT provider");
+  }
+  const OptionList list(config);
+  Status status;
+  if (list.size() > 0) {
+    status = library.check(api.UpdateTensorRTProviderOptions(tensorrt, list.keys.data(),
+                                                             list.values.data(), list.size()));
+  }
+  if (status.ok()) {
+    status =
+        library.check(api.SessionOptionsAppendExecutionProvider_TensorRT_V2(options, tensorrt));
+  }
+  api.ReleaseTensorRTProviderOptions(tensorrt);
+  return status;
+}
+
+}  // namespace
+
+Status available_providers(const Library& library, std::vector<std::string>* out) noexcept {
+  return guarded([&]() -> Status {
+    const Api& api = library.api();
+    char** names = nullptr;
+    int n = 0;
+    INFERSDK_RETURN_IF_ERROR(library.check(api.GetAvailableProviders(&names, &n)));
+    out->clear();
+    for (int i = 0; i < n; ++i) out->emplace_back(names[i]);
+    return library.check(api.ReleaseAvailableProviders(names, n));
+  });
+}
+
+Status append_provider(const Library& library, OrtEnv* env, OrtSessionOptions* options,
+                       const ProviderConfig& config) noexcept {
+  return guarded([&]() -> Status {
+    INFERSDK_RETURN_IF_ERROR(check_pairs(config));
+    if (config.name == "CPU") return Status();  // always there, always last
+    if (config.name == "CUDA") return append_cuda(library, env, options, config);
+    if (config.name == "TensorRT") return append_tensorrt(library, options, config);
+    const OptionList list(config);
+    return library.check(library.api().SessionOptionsAppendExecutionProvider(
+        options, config.name.c_str(), list.keys.data(), list.values.data(), list.size()));
+  });
+}
+
+Status append_plugin(const Library& library, OrtEnv* env, OrtSessionOptions* options,
+                     const std::string& full_name, const std::string& library_path, size_t ordinal,
+                     const ProviderConfig& config) noexcept {
+  return guarded([&]() -> Status {
+    INFERSDK_RETURN_IF_ERROR(check_pairs(config));
+    const Api& api = library.api();
+    if (api.SessionOptionsAppendExecutionProvider_V2 == nullptr) {
+      return Status(StatusCode::kRuntime, "ONNX Runtime " + library.version() + " is too old for " +
+                                              full_name + " as a plugin");
+    }
+    auto count = [&](std::vector<const OrtEpDevice*>* found) -> Status {
+      const OrtEpDevice* const* devices = nullptr;
+      size_t n = 0;
+      INFERSDK_RETURN_IF_ERROR(library.check(api.GetEpDevices(env, &devices, &n)));
+      for (size_t i = 0; i < n; ++i) {
+        if (full_name == api.EpDevice_EpName(devices[i])) found->push_back(devices[i]);
+      }
+      return Status();
+    };
+    std::vector<const OrtEpDevice*> devices;
+    INFERSDK_RETURN_IF_ERROR(count(&devices));
+    if (devices.empty() && !library_path.empty()) {
+      INFERSDK_RETURN_IF_ERROR(library.check(
+          api.RegisterExecutionProviderLibrary(env, full_name.c_str(), library_path.c_str())));
+      INFERSDK_RETURN_IF_ERROR(count(&devices));
+    }
+    if (ordinal >= devices.size()) {
+      return Status(StatusCode::kRuntime, full_name + " device " + std::to_string(ordinal) +
+                                              " was asked for and ONNX Runtime sees " +
+                                              std::to_string(devices.size()));
+    }
+    const OptionList list(config);
+    return library.check(api.SessionOptionsAppendExecutionProvider_V2(
+        options, env, &devices[ordinal], 1, list.keys.data(), list.values.data(), list.size()));
+  });
+}
+
+Placement::~Placement() {
+  Attached* state = attached_.load(std::memory_order_acquire);
+  if (state == nullptr || state->generation != Library::process_generation()) return;
+  const Api& api = state->library->api();
+  if (state->pinned_allocator != nullptr) api.ReleaseAllocator(state->pinned_allocator);
+  if (state->pinned != nullptr) api.ReleaseMemoryInfo(state->pinned);
+  if (state->device != nullptr) api.ReleaseMemoryInfo(state->device);
+  delete state;
+}
+
+Status Placement::append(const Library& library, OrtEnv* env,
+                         OrtSessionOptions* options) const noexcept {
+  for (const ProviderConfig& provider : providers_) {
+    INFERSDK_RETURN_IF_ERROR(append_provider(library, env, options, provider));
+  }
+  return Status();
+}
+
+void Placement::attach(const Library& library, OrtSession* session) noexcept {
+  auto* state = new (std::nothrow) Attached;
+  if (state == nullptr) return;  // attached() then says so
+  state->library = &library;
+  state->session = session;
+  state->generation = Library::process_generation();
+  if (cuda_device_ >= 0) {
+    const Api& api = library.api();
+    Status status = library.check(api.CreateMemoryInfo("Cuda", kAllocatorDevice, cuda_device_,
+                                                       kMemTypeDefault, &state->device));
+    if (!status.ok()) state->device = nullptr;
+    status = library.check(api.CreateMemoryInfo("CudaPinned", kAllocatorDevice, cuda_device_,
+                                                kMemTypeCpuOutput, &state->pinned));
+    if (status.ok()) {
+      status = library.check(api.CreateAllocator(session, state->pinned, &state->pinned_allocator));
+    }
+    if (!status.ok()) {
+      // Nothing can then be allocated there: outputs and buffers go to ordinary memory.
+      if (state->pinned != nullptr) api.ReleaseMemoryInfo(state->pinned);
+      state->pinned = nullptr;
+      state->pinned_allocator = nullptr;
+    }
+  }
+  // A parent's state is left alone: its allocator's locks may be held for ever.
+  attached_.store(state, std::memory_order_release);
+}
+
+const Placement::Attached* Placement::attached() const noexcept {
+  const Attached* state = attached_.load(std::memory_order_acquire);
+  if (state == nullptr || state->generation != Library::process_generation()) return nullptr;
+  return state;
+}
+
+bool Placement::pins() const noexcept {
+  const Attached* state = attached();
+  return state != nullptr && state->pinned_allocator != nullptr;
+}
+
+const OrtMemoryInfo* Placement::memory(ValuePlace place) const noexcept {
+  const Attached* state = attached();
+  if (state == nullptr) return nullptr;
+  const OrtMemoryInfo* info = nullptr;
+  if (place == ValuePlace::kDevice) info = state->device;
+  if (place == ValuePlace::kPinned) info = state->pinned;
+  return info != nullptr ? info : state->library->cpu_memory();
+}
+
+Status Placement::run_bound(const char* const* input_names, const OrtValue* const* inputs,
+                            size_t n_inputs, const char* const* output_names, size_t n_outputs,
+                            ValuePlace place, OrtValue** outputs) const noexcept {
+  for (size_t i = 0; i < n_outputs; ++i) outputs[i] = nullptr;
+  const Attached* state = attached();
+  if (state == nullptr) {
+    return Status(StatusCode::kRuntime, "the model has not been loaded in this process");
+  }
+  return guarded([&]() -> Status {
+    const Library& library = *state->library;
+    const Api& api = library.api();
+    OrtIoBinding* raw = nullptr;
+    INFERSDK_RETURN_IF_ERROR(library.check(api.CreateIoBinding(state->session, &raw)));
+    const std::unique_ptr<OrtIoBinding, void (*)(OrtIoBinding*)> binding(raw, api.ReleaseIoBinding);
+    for (size_t i = 0; i < n_inputs; ++i) {
+      INFERSDK_RETURN_IF_ERROR(library.check(api.BindInput(raw, input_names[i], inputs[i])));
+    }
+    const OrtMemoryInfo* where = memory(place);
+    for (size_t i = 0; i < n_outputs; ++i) {
+      INFERSDK_RETURN_IF_ERROR(library.check(api.BindOutputToDevice(raw, output_names[i], where)));
+    }
+    INFERSDK_RETURN_IF_ERROR(library.check(api.SynchronizeBoundInputs(raw)));
+    INFERSDK_RETURN_IF_ERROR(library.check(api.RunWithBinding(state->session, nullptr, raw)));
+    INFERSDK_RETURN_IF_ERROR(library.check(api.SynchronizeBoundOutputs(raw)));
+    OrtValue** values = nullptr;
+    size_t n = 0;
+    INFERSDK_RETURN_IF_ERROR(
+        library.check(api.GetBoundOutputValues(raw, library.allocator(), &values, &n)));
+    const bool as_bound = n == n_outputs;  // in the order of binding
+    for (size_t i = 0; i < n; ++i) {
+      if (as_bound) {
+        outputs[i] = values[i];
+      } else {
+        api.ReleaseValue(values[i]);
+      }
+    }
+    Status status;
+    if (values != nullptr) status = library.check(api.AllocatorFree(library.allocator(), values));
+    (void)status;  // the values are there; the list of them is a few bytes
+    if (!as_bound) {
+      return Status(StatusCode::kInternal, "ONNX Runtime gave " + std::to_string(n) + " of " +
+                                               std::to_string(n_outputs) + " outputs");
+    }
+    return Status();
+  });
+}
+
+Status StagingBuffer::allocate(const Library& library, std::shared_ptr<Placement> placement,
+                               size_t size_bytes, StagingBuffer* out) noexcept {
+  return guarded([&]() -> Status {
+    StagingBuffer buffer;
+    buffer.library_ = &library;
+    buffer.size_bytes_ = size_bytes;
+    buffer.generation_ = Library::process_generation();
+    buffer.memory_ = library.cpu_memory();
+    const size_t rounded = (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
+    const size_t taken = rounded == 0 ? kAlignment : rounded;
+    const Placement::Attached* state = placement == nullptr ? nullptr : placement->attached();
+    if (state != nullptr && state->pinned_allocator != nullptr) {
+      void* data = nullptr;
+      const Status status =
+          library.check(library.api().AllocatorAlloc(state->pinned_allocator, taken, &data));
+      // Page-locked memory is scarce; ordinary memory is slower and always right.
+      if (status.ok() && data != nullptr) {
+        buffer.data_ = data;
+        buffer.allocator_ = state->pinned_allocator;
+        buffer.memory_ = state->pinned;
+        buffer.placement_ = std::move(placement);
+      }
+    }
+    if (buffer.data_ == nullptr) {
+      buffer.data_ = std::aligned_alloc(kAlignment, taken);
+      if (buffer.data_ == nullptr) return Status(StatusCode::kOutOfMemory, "out of memory");
+    }
+    *out = std::move(buffer);
+    return Status();
+  });
+}
+
+void StagingBuffer::take(StagingBuffer& other) noexcept {
+  library_ = other.library_;
+  placement_ = std::move(other.placement_);
+  allocator_ = std::exchange(other.allocator_, nullptr);
+  memory_ = std::exchange(other.memory_, nullptr);
+  generation_ = other.generation_;
+  data_ = std::exchange(other.data_, nullptr);
+  size_bytes_ = std::exchange(other.size_bytes_, 0);
+}
+
+void StagingBuffer::reset() noexcept {
+  if (data_ == nullptr) return;
+  if (allocator_ == nullptr) {
+    std::free(data_);
+  } else if (generation_ == Library::process_generation()) {
+    const Status ignored = library_->check(library_->api().AllocatorFree(allocator_, data_));
+    (void)ignored;
+  }
+  data_ = nullptr;
+  allocator_ = nullptr;
+  placement_.reset();
+}
+
+}  // namespace infersdk
