@@ -1,4 +1,4 @@
-"""``python -m benchmarks [CASE ...] [--quick] [--json PATH]``"""
+"""``python -m benchmarks [CASE[/VARIANT[/LOAD]] ...] [--quick] [--json PATH]``"""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cases import CASES
+from benchmarks.load_runner import KINDS, measure_load
 from benchmarks.machine import machine, versions
+from benchmarks.plots import plot_open_load
 from benchmarks.runner import FULL, QUICK, DifferentAnswersError, Result, measure
+from benchmarks.tables import fill, load_table
+
+PICTURES = Path(__file__).parents[1] / "build" / "benchmarks"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,35 +32,48 @@ def main(arguments: list[str] | None = None) -> int:
         "cases",
         nargs="*",
         metavar="CASE",
-        help=f"{', '.join(CASES)}, or one variant as CASE/VARIANT (default: all)",
+        help=f"{', '.join(CASES)}; one variant as CASE/VARIANT, one load as CASE/VARIANT/LOAD or "
+        "CASE/*/LOAD (default: all)",
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds: a look, no figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there as well")
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 130)
     try:
-        chosen = _chosen(options.cases)
+        chosen = _chosen(options.cases, quick=options.quick)
     except ValueError as error:
         parser.error(str(error))
     where, what = machine(), versions()
     console.print(f"{where['processor']}, {where['cores']} cores, {where['system']}")
     console.print(", ".join(f"{name} {version}" for name, version in what.items()))
     records: list[dict[str, Any]] = []
+    pictures: list[Path] = []
+    effort = QUICK if options.quick else FULL
     for case_name, variants in chosen.items():
         case = importlib.import_module(f"benchmarks.cases.{case_name}")
-        table = _table(f"{case_name}: {case.TITLE}", case.KIND)
-        for variant in variants:
+        title = f"{case_name}: {case.TITLE}"
+        table = load_table(title, case.KIND) if case.KIND in KINDS else _table(title, case.KIND)
+        for variant, loads in variants.items():
+            results: list[Any]
             with console.status(f"{case_name}/{variant}"):
                 try:
-                    results = measure(case_name, variant, QUICK if options.quick else FULL)
+                    if case.KIND in KINDS:
+                        results = measure_load(case_name, variant, loads, effort)
+                        fill(table, variant, case.KIND, results)
+                    else:
+                        results = measure(case_name, variant, effort)
+                        _fill(table, variant, results, case.KIND)
                 except DifferentAnswersError as error:
                     console.print(f"[red]{error}[/red]")
                     return 1
-            _fill(table, variant, results, case.KIND)
             records += [
                 {"case": case_name, "variant": variant, **asdict(result)} for result in results
             ]
+            if case.KIND == "open" and len(loads) > 1:
+                pictures += plot_open_load(variant, results, PICTURES)
         console.print(table)
+    for path in pictures:
+        console.print(f"written to {path}")
     if options.json is not None:
         report = {
             "machine": where,
@@ -69,19 +87,32 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _chosen(names: list[str]) -> dict[str, tuple[str, ...]]:
-    """Case -> variants to measure, in the order asked for."""
-    chosen: dict[str, tuple[str, ...]] = {}
+def _chosen(names: list[str], *, quick: bool) -> dict[str, dict[str, tuple[str, ...]]]:
+    """Case -> variant -> loads to measure, in the order asked for; no loads where a case has none."""
+    chosen: dict[str, dict[str, tuple[str, ...]]] = {}
     for name in names or CASES:
-        case_name, _, variant = name.partition("/")
+        case_name, *rest = name.split("/", 2)
+        variant, load = (*rest, "", "")[:2]
         if case_name not in CASES:
             raise ValueError(f"expected a case ({', '.join(CASES)}), got {case_name!r}")
-        variants = importlib.import_module(f"benchmarks.cases.{case_name}").VARIANTS
-        if variant and variant not in variants:
+        case = importlib.import_module(f"benchmarks.cases.{case_name}")
+        is_load = case.KIND in KINDS
+        model = variant.partition("@")[0] if is_load else variant
+        if model not in ("", "*", *case.VARIANTS):
             raise ValueError(
-                f"expected a variant of {case_name} ({', '.join(variants)}), got {variant!r}"
+                f"expected a variant of {case_name} ({', '.join(case.VARIANTS)}), got {variant!r}"
             )
-        chosen[case_name] = (*chosen.get(case_name, ()), variant) if variant else variants
+        known = tuple(case.LOADS) if is_load else ()
+        if load and load not in known:
+            raise ValueError(
+                f"expected a load of {case_name} ({', '.join(known) or 'it has none'}), got {load!r}"
+            )
+        usual_loads = getattr(case, "USUAL_LOADS", known)
+        variants = chosen.setdefault(case_name, {})
+        usual = (case.QUICK if quick else case.DEFAULT) if is_load else case.VARIANTS
+        for one in usual if model in ("", "*") else (variant,):
+            wanted = (*variants.get(one, ()), *((load,) if load else usual_loads))
+            variants[one] = tuple(dict.fromkeys(wanted))
     return chosen
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,9 +32,12 @@ __all__ = [
     "DifferentAnswersError",
     "Effort",
     "Result",
+    "RivalProcess",
     "compare",
     "measure",
     "ratio",
+    "rival_process",
+    "rotation",
 ]
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +69,16 @@ class Effort:
         Inputs whose answers are compared.
     fresh_processes : int
         Processes of each rival, where a figure is one call in a fresh process.
+    load_rounds : int
+        Rounds of a load; one more, which is not counted, warms up.
+    load_s : float
+        Seconds of one rival's turn under closed load; twice that with a burner, beside which some
+        callers wait for a tenth of a second.
+    arrival_rounds : int
+    arrivals_s, loadgen_s : float
+        Rounds and seconds of one rival's turn under open load; seconds of a run of LoadGen.
+    search_steps : int
+        Runs of LoadGen that the search for the highest valid rate may take.
     """
 
     rounds: int
@@ -72,10 +86,40 @@ class Effort:
     timed_calls: int
     compared: int
     fresh_processes: int
+    load_rounds: int
+    load_s: float
+    arrival_rounds: int
+    arrivals_s: float
+    loadgen_s: float
+    search_steps: int
 
 
-FULL = Effort(rounds=15, round_s=0.1, timed_calls=5000, compared=64, fresh_processes=9)
-QUICK = Effort(rounds=3, round_s=0.01, timed_calls=500, compared=8, fresh_processes=3)
+FULL = Effort(
+    rounds=15,
+    round_s=0.1,
+    timed_calls=5000,
+    compared=64,
+    fresh_processes=9,
+    load_rounds=5,
+    load_s=0.3,
+    arrival_rounds=3,
+    arrivals_s=1.0,
+    loadgen_s=3.0,
+    search_steps=7,
+)
+QUICK = Effort(
+    rounds=3,
+    round_s=0.01,
+    timed_calls=500,
+    compared=8,
+    fresh_processes=3,
+    load_rounds=2,
+    load_s=0.05,
+    arrival_rounds=1,
+    arrivals_s=0.3,
+    loadgen_s=0.5,
+    search_steps=3,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +151,7 @@ def measure(case_name: str, variant: str, effort: Effort) -> list[Result]:
     case = importlib.import_module(f"benchmarks.cases.{case_name}")
     with tempfile.TemporaryDirectory(prefix="infersdk-bench-") as folder:
         task = Task(case_name, variant, Path(folder))
-        with _rival(task, "-") as preparing:
+        with rival_process(task, "-") as preparing:
             preparing.ask("prepare")
         rivals = case.RIVALS[variant]
         if case.KIND == "fresh":
@@ -117,7 +161,7 @@ def measure(case_name: str, variant: str, effort: Effort) -> list[Result]:
 
 def _measure_calls(task: Task, names: tuple[str, ...], effort: Effort) -> list[Result]:
     with ExitStack() as stack:
-        rivals = [stack.enter_context(_rival(task, name)) for name in names]
+        rivals = [stack.enter_context(rival_process(task, name)) for name in names]
         for rival in rivals:
             rival.setup()
         compare(task, rivals, effort.compared)
@@ -129,7 +173,7 @@ def _measure_calls(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
         rounds = []
         for i in range(effort.rounds):
             times = [0.0] * len(rivals)
-            for j in _rotation(len(rivals), i):
+            for j in rotation(len(rivals), i):
                 times[j] = rivals[j].ask(orders[j])["call_us"]
             rounds.append(times)
         tails = [
@@ -149,8 +193,8 @@ def _measure_fresh(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
     samples: list[list[dict[str, float]]] = []
     for i in range(effort.fresh_processes + 1):
         row: list[dict[str, float]] = [{}] * len(names)
-        for j in _rotation(len(names), i):
-            with _rival(task, names[j]) as rival:
+        for j in rotation(len(names), i):
+            with rival_process(task, names[j]) as rival:
                 rival.setup()
                 labels[names[j]] = rival.label
                 row[j] = rival.ask("once")
@@ -177,7 +221,8 @@ def _measure_fresh(task: Task, names: tuple[str, ...], effort: Effort) -> list[R
     return results
 
 
-def _rotation(count: int, start: int) -> Iterator[int]:
+def rotation(count: int, start: int) -> Iterator[int]:
+    """0 ... count - 1, another one first each time."""
     return ((start + j) % count for j in range(count))
 
 
@@ -231,7 +276,7 @@ def compare(task: Task, rivals: Sequence[Rival], count: int) -> None:
                 )
 
 
-class _Process:
+class RivalProcess:
     """The process of one rival, and a pipe to tell it what to do."""
 
     def __init__(self, process: subprocess.Popen[str], name: str) -> None:
@@ -243,14 +288,28 @@ class _Process:
         self.label = self.ask("setup")["label"]
 
     def ask(self, command: str) -> dict[str, Any]:
+        self.tell(command)
+        return self.reply()
+
+    def tell(self, command: str) -> None:
+        """Send a command; ``reply`` waits for what comes of it. A process that has ended says so there."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self.process.stdin.write(command + "\n")
             self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+
+    def pause(self) -> None:
+        """Stop the process, threads that poll included; ``resume`` lets it go on. Both are POSIX only."""
+        if hasattr(signal, "SIGSTOP"):
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if hasattr(signal, "SIGCONT"):
+            self.process.send_signal(signal.SIGCONT)
+
+    def reply(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
         if not line:
             raise subprocess.CalledProcessError(self.process.wait(), self.process.args)
         reply: dict[str, Any] = json.loads(line)
@@ -265,7 +324,8 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def _rival(task: Task, name: str) -> Iterator[_Process]:
+def rival_process(task: Task, name: str) -> Iterator[RivalProcess]:
+    """The process of a rival, not set up yet; "-" is one that only prepares."""
     process = subprocess.Popen(
         [
             sys.executable,
@@ -282,9 +342,11 @@ def _rival(task: Task, name: str) -> Iterator[_Process]:
         stdout=subprocess.PIPE,
         text=True,
     )
+    rival = RivalProcess(process, name)
     try:
-        yield _Process(process, name)
+        yield rival
     finally:
+        rival.resume()
         assert process.stdin is not None
         assert process.stdout is not None
         with suppress(BrokenPipeError):

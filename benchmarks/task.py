@@ -17,7 +17,8 @@ class Task:
     case : str
         Module of the case under ``benchmarks.cases``.
     variant : str
-        One of the case's ``VARIANTS``.
+        One of the case's ``VARIANTS``; with "@" and a name after it, the model's batch axis has
+        that name.
     folder : Path
         Holds what the case's ``prepare`` wrote.
     """
@@ -25,6 +26,16 @@ class Task:
     case: str
     variant: str
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """The variant without the name of its batch axis."""
+        return self.variant.partition("@")[0]
+
+    @property
+    def axis(self) -> str:
+        """What the model's batch axis is called."""
+        return self.variant.partition("@")[2] or "N"
 
     @property
     def model(self) -> Path:
@@ -40,3 +51,8 @@ class Task:
     def inputs(self) -> Path:
         """The inputs, in a form of the case's own."""
         return self.folder / "inputs"
+
+    @property
+    def expected(self) -> Path:
+        """The answers to all inputs, an .npz file: one array per output, rows along its first axis."""
+        return self.folder / "expected.npz"

@@ -12,6 +12,7 @@ Nothing is imported before it is needed, so that a rival that measures an import
 ``round CHUNKS CALLS``       gives one round: the median over chunks of a call's mean time in a chunk
 ``percentiles CALLS``        gives p50 and p99 of calls timed one by one
 ``once``                     gives CPU and wall time of ``run(0)`` in this fresh process
+``load ORDER``               gives the figures of a load; ORDER is JSON without blanks (``load.driver``)
 ============================ ====================================================================
 """
 
@@ -20,6 +21,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns, process_time_ns
 from types import ModuleType
@@ -40,6 +43,10 @@ def main(arguments: list[str]) -> None:
         command, *values = line.split()
         reply = _obey(task, rival, command, values)
         print(json.dumps(reply), file=replies, flush=True)
+    if hasattr(rival, "arun"):
+        from benchmarks.load.aio import close_loop
+
+        close_loop()
 
 
 def _obey(task: Task, rival: ModuleType, command: str, values: list[str]) -> dict[str, Any]:
@@ -69,6 +76,11 @@ def _obey(task: Task, rival: ModuleType, command: str, values: list[str]) -> dic
                 "cpu_ms": (process_time_ns() - cpu) / 1e6,
                 "wall_ms": (perf_counter_ns() - wall) / 1e6,
             }
+        case "load":
+            from benchmarks.load.answers import Expected
+            from benchmarks.load.driver import drive
+
+            return drive(rival, Expected(task.expected), json.loads(values[0]))
         case _:
             raise ValueError(f"Expected a command of benchmarks.worker, got {command!r}")
 
@@ -76,19 +88,20 @@ def _obey(task: Task, rival: ModuleType, command: str, values: list[str]) -> dic
 def _write_answers(rival: ModuleType, count: int, path: str) -> None:
     import numpy as np
 
+    from benchmarks.load.answers import leaves
+
+    run = rival.run if hasattr(rival, "run") else _awaited(rival)
     arrays = {}
     for i in range(count):
-        for j, value in enumerate(_leaves(rival.run(i))):
+        for j, value in enumerate(leaves(run(i))):
             arrays[f"{i}.{j}"] = np.asarray(value)
     np.savez(path, **arrays)
 
 
-def _leaves(answer: Any) -> list[Any]:
-    if isinstance(answer, dict):
-        return list(answer.values())
-    if isinstance(answer, list | tuple):
-        return list(answer)
-    return [answer]
+def _awaited(rival: ModuleType) -> Callable[[int], Any]:
+    from benchmarks.load.aio import answer
+
+    return partial(answer, rival.arun)
 
 
 def _calibrate(rival: ModuleType, seconds: float) -> dict[str, Any]:

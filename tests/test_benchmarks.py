@@ -1,17 +1,47 @@
-"""The benchmark runner compares before it measures, and reports what it measured."""
+"""The benchmark runner compares before it measures, and reports what it measured.
+
+Times are not judged here: loads are driven for a tenth of a second, and only their counts, their answers
+and what follows from given times are checked.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
+from rich.console import Console
 
+import infersdk
+from benchmarks.__main__ import _chosen
+from benchmarks.cases import CASES
+from benchmarks.load.aio import asyncio_load, close_loop
+from benchmarks.load.answers import Expected
+from benchmarks.load.burner import burning
+from benchmarks.load.closed import closed_load
+from benchmarks.load.driver import drive
+from benchmarks.load.loadgen import loadgen, read_summary
+from benchmarks.load.open import _figures, open_load, poisson_schedule
+from benchmarks.load.search import RateSearch
+from benchmarks.load_runner import KINDS, LoadResult, best_other
+from benchmarks.models import MODELS, N_INPUTS, build, write
+from benchmarks.plots import plot_open_load
+from benchmarks.rivals.loop_batcher import LoopBatcher
+from benchmarks.rivals.thread_batcher import ThreadBatcher
 from benchmarks.runner import DifferentAnswersError, compare, ratio
+from benchmarks.tables import fill, load_table
 from benchmarks.task import Task
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +124,430 @@ def test_an_unknown_case_is_refused_by_name() -> None:
     )
     assert done.returncode == 2
     assert "expected a variant of one_call (tiny, mlp, rf, cnn), got 'huge'" in done.stderr
+
+
+# -- the models of the loads --------------------------------------------------------------------------
+
+_QUICKLY_MADE = [name for name in MODELS if name != "forest"]
+
+
+@pytest.mark.parametrize("axis", ["N", "batch"])
+@pytest.mark.parametrize("name", [*_QUICKLY_MADE, pytest.param("forest", marks=pytest.mark.slow)])
+def test_a_model_answers_single_rows_as_it_does_the_batch(
+    tmp_path: Path, name: str, axis: str
+) -> None:
+    """What a load expects is what infersdk gives row by row, whatever the batch axis is called."""
+    import onnx
+
+    task = Task("closed_load", f"{name}@{axis}", tmp_path)
+    write(task)
+    graph = onnx.load(task.model).graph
+    for value in (*graph.input, *graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == axis
+    expected = Expected(task.expected)
+    assert expected.n_rows == N_INPUTS
+    rows = np.load(task.inputs.with_suffix(".npy"))
+    predictor = infersdk.load(task.model, execution=infersdk.Execution(threads=1))
+    assert expected.wrong([(i, predictor(rows[i])) for i in range(0, N_INPUTS, 16)]) == 0
+
+
+def test_weights_are_seeded() -> None:
+    made = [build("mlp", np.random.default_rng(seed))[0] for seed in (7, 7, 8)]
+    assert made[0] == made[1] != made[2]
+
+
+# -- loads ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> Expected:
+    """Row i's answer is [i, i + 0.5], for 256 rows."""
+    rows = np.arange(256, dtype=np.float32)[:, None]
+    np.savez(tmp_path / "expected.npz", **{"0": np.hstack([rows, rows + 0.5])})
+    return Expected(tmp_path / "expected.npz")
+
+
+def right(i: int) -> np.ndarray:
+    return np.array([[i % 256, i % 256 + 0.5]], np.float32)
+
+
+def anothers(i: int) -> np.ndarray:
+    return right(i + 1)
+
+
+async def awaited(i: int) -> np.ndarray:
+    await asyncio.sleep(0)
+    return right(i)
+
+
+async def awaited_anothers(i: int) -> np.ndarray:
+    return anothers(i)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [anothers(3), right(3)[0], [right(3), right(3)], np.vstack([right(3), right(4)])],
+    ids=["another row's", "no batch axis", "one output too many", "one row too many"],
+)
+def test_an_answer_that_is_not_the_rows_is_found(expected: Expected, answer: Any) -> None:
+    assert expected.wrong([(3, answer), (3, right(3)), (259, {"y": right(3)})]) == 1
+
+
+@pytest.mark.parametrize("burner", [False, True])
+def test_closed_load_counts_calls_and_checks_answers(expected: Expected, burner: bool) -> None:
+    calls: list[int] = []
+
+    def run(i: int) -> np.ndarray:
+        calls.append(i)
+        return right(i)
+
+    figures = closed_load(run, n_threads=3, seconds=0.1, burner=burner, expected=expected)
+    # Each thread's last call is over time, and not counted.
+    assert figures["calls"] == len(calls) - 3
+    assert figures["throughput_per_s"] == pytest.approx(figures["calls"] / 0.1)
+    assert 0 <= figures["fewest_calls"] <= figures["calls"] / 3
+    assert figures["wrong"] == 0
+    assert figures["p50_us"] <= figures["p99_us"]
+    assert len({i % 256 for i in calls}) > 3
+    assert ("burner_per_s" in figures) == burner
+
+
+def test_asyncio_load_lets_every_task_call(expected: Expected) -> None:
+    try:
+        figures = asyncio_load(awaited, n_tasks=8, seconds=0.1, expected=expected)
+        wrong = asyncio_load(awaited_anothers, n_tasks=8, seconds=0.1, expected=expected)["wrong"]
+    finally:
+        close_loop()
+    assert figures["fewest_calls"] > 0
+    assert figures["throughput_per_s"] == pytest.approx(figures["calls"] / 0.1)
+    assert figures["wrong"] == 0 < wrong
+
+
+def test_a_load_that_gets_wrong_answers_says_so(expected: Expected) -> None:
+    figures = closed_load(anothers, n_threads=2, seconds=0.05, expected=expected)
+    assert figures["calls"] > 0
+    assert figures["wrong"] > 0
+
+
+def test_an_error_of_a_rival_ends_the_load() -> None:
+    def run(i: int) -> None:
+        if i > 40:
+            raise ZeroDivisionError("from call 41 on")
+
+    with pytest.raises(ZeroDivisionError, match="from call 41 on"):
+        closed_load(run, n_threads=2, seconds=60)
+
+
+def test_the_burner_computes_until_it_is_told_to_stop() -> None:
+    with burning(True) as burner:
+        assert burner is not None
+        before = burner.steps
+        closed_load(right, n_threads=1, seconds=0.05)
+    assert burner.steps > before
+    stopped_at = burner.steps
+    closed_load(right, n_threads=1, seconds=0.02)
+    assert burner.steps == stopped_at
+
+
+def test_arrivals_are_poisson_and_seeded() -> None:
+    due = poisson_schedule(2000, 10, seed=7)
+    assert np.array_equal(due, poisson_schedule(2000, 10, seed=7))
+    assert not np.array_equal(due[:100], poisson_schedule(2000, 10, seed=8)[:100])
+    assert due.dtype == np.int64
+    assert (np.diff(due) >= 0).all()
+    assert 0 <= due[0] <= due[-1] < 10e9
+    # Counts of a Poisson process have their mean for variance; gaps have their mean for deviation.
+    assert abs(len(due) - 20_000) < 5 * math.sqrt(20_000)
+    gaps = np.diff(due)
+    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)
+
+
+def test_open_latency_runs_from_the_due_time() -> None:
+    """Ten calls due 1 ms apart, all issued and answered at once 10 ms after the first was due."""
+    due = np.arange(10) * 1_000_000
+    done = np.full(10, 10_000_000)
+    records = np.stack([np.arange(10), done - 1000, done, np.zeros(10)], axis=1).astype(np.int64)
+    figures = _figures(records, due, 0, seconds=0.01, deadline_s=0.005)
+    assert figures["mean_us"] == pytest.approx(5500)
+    assert figures["p50_us"] == pytest.approx(5500)
+    # Answered within 5 ms: the calls that were due at 5, 6, 7, 8 and 9 ms.
+    assert figures["goodput_per_s"] == pytest.approx(5 / 0.01)
+    assert figures["throughput_per_s"] == 0  # the clock stops at 10 ms
+    assert figures["lag_p99_us"] == pytest.approx(9999 - 90)
+
+
+def test_refusals_and_abandoned_calls_are_no_goodput() -> None:
+    due = np.zeros(4)
+    #                    call, issued, done, outcome: answered, refused, expired, abandoned
+    records = np.array([[0, 0, 2000, 0], [1, 0, 500, 1], [2, 0, 900, 2], [3, 10**7, 10**7, 3]])
+    figures = _figures(records, due, 0, seconds=1.0, deadline_s=1.0)
+    counts = {key: figures[key] for key in ("calls", "refused", "expired", "abandoned")}
+    assert counts == {"calls": 4, "refused": 1, "expired": 1, "abandoned": 1}
+    assert figures["throughput_per_s"] == figures["goodput_per_s"] == 1
+    assert figures["refusal_p50_us"] == figures["refusal_p99_us"] == 0.5
+    assert figures["p50_us"] == pytest.approx((2 + 10_000) / 2)
+
+
+class RefusedError(Exception):
+    pass
+
+
+class ExpiredError(Exception):
+    pass
+
+
+def test_open_load_makes_every_call_once(expected: Expected) -> None:
+    calls: list[int] = []
+
+    def run(i: int) -> np.ndarray:
+        calls.append(i)
+        if i % 3 == 1:
+            raise RefusedError
+        if i % 3 == 2:
+            raise ExpiredError
+        return right(i)
+
+    figures = open_load(
+        run,
+        rate_per_s=1000,
+        seconds=0.1,
+        n_threads=4,
+        deadline_s=60,
+        refused=(RefusedError,),
+        expired=(ExpiredError,),
+        expected=expected,
+    )
+    n_calls = len(poisson_schedule(1000, 0.1, seed=7))
+    assert sorted(calls) == list(range(n_calls))
+    assert figures["calls"] == n_calls
+    assert figures["refused"] == len(range(1, n_calls, 3))
+    assert figures["expired"] == len(range(2, n_calls, 3))
+    assert figures["goodput_per_s"] == pytest.approx(len(range(0, n_calls, 3)) / 0.1)
+    assert figures["wrong"] == 0
+    assert figures["cpu_percent"] > 0
+
+
+def test_overload_offers_a_multiple_of_the_peak(expected: Expected) -> None:
+    turn = threading.Lock()
+    timeouts: list[float] = []
+
+    def run(i: int) -> np.ndarray:
+        with turn:
+            threading.Event().wait(1e-3)
+            return right(i)
+
+    def run_within(i: int, timeout_s: float) -> np.ndarray:
+        timeouts.append(timeout_s)
+        if turn.locked():
+            raise RefusedError
+        return run(i)
+
+    rival = SimpleNamespace(run=run, run_within=run_within, refused=(RefusedError,))
+    order = {"factor": 3, "seconds": 0.1, "peak_seconds": 0.1, "n_threads": 16, "deadline_s": 0.5}
+    figures = drive(rival, expected, {"kind": "overload", **order})
+    n_calls = len(poisson_schedule(3 * figures["peak_per_s"], 0.1, seed=7))
+    assert figures["calls"] == n_calls == len(timeouts)
+    assert set(timeouts) == {0.5}
+    assert figures["refused"] > 0
+    assert figures["goodput_of_peak"] == figures["goodput_per_s"] / figures["peak_per_s"]
+    with pytest.raises(ValueError, match="Expected a kind of load, got 'flood'"):
+        drive(rival, expected, {"kind": "flood"})
+
+
+@pytest.mark.parametrize("scenario", ["server", "offline"])
+def test_loadgen_gives_its_verdict_and_our_figures(expected: Expected, scenario: Any) -> None:
+    pytest.importorskip("mlperf_loadgen", reason="no mlcommons-loadgen for this Python")
+    figures = loadgen(
+        right, scenario=scenario, target_per_s=500, seconds=0.3, n_rows=256, expected=expected
+    )
+    assert figures["wrong"] == 0
+    assert figures["throughput_per_s"] > 0
+    assert figures["valid"] in (0.0, 1.0)
+    assert figures["p50_us"] <= figures["p99_us"]
+
+
+def test_loadgens_summary_is_read() -> None:
+    summary = """Scenario : Server
+Completed samples per second    : 1957.64
+Result is : INVALID
+Mean latency (ns)               : 1210651
+50.00 percentile latency (ns)   : 1205247
+99.00 percentile latency (ns)   : 1345660
+"""
+    assert read_summary(summary) == pytest.approx(
+        {
+            "valid": 0.0,
+            "throughput_per_s": 1957.64,
+            "mean_us": 1210.651,
+            "p50_us": 1205.247,
+            "p99_us": 1345.66,
+        }
+    )
+    with pytest.raises(ValueError, match="a line `Result is`"):
+        read_summary("nothing of the kind")
+
+
+@drawn(st.floats(1, 1e6), st.floats(1, 1e6))
+def test_the_search_closes_in_on_the_highest_valid_rate(first: float, highest: float) -> None:
+    search = RateSearch(first)
+    tried = []
+    for _ in range(60):
+        tried.append(search.rate_per_s)
+        search.say(search.rate_per_s <= highest)
+    assert search.highest_per_s == max(rate for rate in tried if rate <= highest)
+    assert search.highest_per_s == pytest.approx(highest, rel=1e-3)
+
+
+# -- the batchers that stand for others ----------------------------------------------------------------
+
+
+class Doubling:
+    """Doubles lists of numbers, records them, and holds its first call until told to go on."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.began = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.began.set()
+        assert self.go_on.wait(60)
+        if 13 in items:
+            raise ValueError("13 is in this batch")
+        return [2 * item for item in items]
+
+
+def test_what_comes_in_during_a_run_shares_the_next() -> None:
+    function = Doubling()
+    batcher = ThreadBatcher(function, max_batch_size=4)
+    with ThreadPoolExecutor(7) as pool:
+        first = pool.submit(batcher, 0)
+        assert function.began.wait(60)
+        others = [pool.submit(batcher, item) for item in range(1, 7)]
+        while batcher._queue.qsize() < 6:
+            threading.Event().wait(1e-3)
+        function.go_on.set()
+        assert [call.result(60) for call in (first, *others)] == [0, 2, 4, 6, 8, 10, 12]
+    assert [len(batch) for batch in function.batches] == [1, 4, 2]
+
+
+def test_an_error_reaches_every_call_of_its_batch_and_no_other() -> None:
+    function = Doubling()
+    function.go_on.set()
+    batcher = ThreadBatcher(function, max_batch_size=1, n_threads=2)
+    with pytest.raises(ValueError, match="13 is in this batch"):
+        batcher(13)
+    assert batcher(14) == 28
+
+
+def test_the_loop_batcher_waits_for_a_full_batch_or_its_time() -> None:
+    function = Doubling()
+    function.go_on.set()
+
+    async def scenario() -> list[Any]:
+        patient = LoopBatcher(function, max_batch_size=3, batch_wait_timeout_s=60)
+        full = await asyncio.gather(*map(patient, range(6)))
+        await patient.close()
+        hasty = LoopBatcher(function, max_batch_size=3, batch_wait_timeout_s=0.0)
+        lonely = await hasty(6)
+        failed = await asyncio.gather(hasty(13), hasty(14), return_exceptions=True)
+        await hasty.close()
+        return [*full, lonely, *map(str, failed)]
+
+    error = "13 is in this batch"
+    assert asyncio.run(scenario()) == [0, 2, 4, 6, 8, 10, 12, error, error]
+    assert function.batches == [[0, 1, 2], [3, 4, 5], [6], [13, 14]]
+
+
+# -- what is shown ---------------------------------------------------------------------------------------
+
+
+def result(load: str, label: str, **figures: float) -> LoadResult:
+    return LoadResult(load, label, label, figures, 1.5, 1.25, 1.75, 1.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_load_has_a_table(kind: str) -> None:
+    table = load_table("title", kind)
+    figures = {"throughput_per_s": 1234.0, "goodput_per_s": 1234.0, "cpu_percent": 1234.0}
+    fill(table, "mlp", kind, [result("8", "us", **figures), result("8", "them", p99_us=math.nan)])
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(table)
+    text = shown.get()
+    assert "1,234" in text
+    assert text.count("mlp") == text.count(" 8 ") == 1
+    assert "them" in text
+
+
+def test_the_best_of_the_others_is_chosen_over_all_rounds() -> None:
+    """The second is best in the median, although the third wins a round."""
+    values = np.array([[10.0, 20.0, 5.0], [10.0, 20.0, 40.0], [10.0, 40.0, 5.0]])
+    assert best_other(values, 0, more_is_better=True) == 0.5
+    assert best_other(values, 1, more_is_better=True) == 2.0
+    assert best_other(values, 0, more_is_better=False) == 2.0
+    assert math.isnan(best_other(values[:, :1], 0, more_is_better=True))
+
+
+def test_open_load_is_drawn(tmp_path: Path) -> None:
+    results = [
+        result(
+            f"{share}", label, offered_per_s=share * 1e4, throughput_per_s=9e3, p99_us=share * 1e3
+        )
+        for share in (0.5, 1.0)
+        for label in ("us", "them")
+    ]
+    paths = plot_open_load("mlp", results, tmp_path / "pictures")
+    assert [path.name for path in paths] == ["throughput-mlp.png", "p99-mlp.png"]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_cases_variants_and_loads_are_chosen_by_name() -> None:
+    every = _chosen([], quick=False)
+    assert tuple(every) == CASES
+    assert every["one_call"] == dict.fromkeys(("tiny", "mlp", "rf", "cnn"), ())
+    assert every["closed_load"]["mlp"] == ("1", "8", "32", "8+burner", "32+burner")
+    assert _chosen(["closed_load/mlp@batch/8", "closed_load/mlp@batch/32"], quick=False) == {
+        "closed_load": {"mlp@batch": ("8", "32")}
+    }
+    assert _chosen(["closed_load/*/32"], quick=True)["closed_load"] == {
+        "mlp": ("32",),
+        "mlp_large": ("32",),
+    }
+    with pytest.raises(ValueError, match="expected a load of asyncio_load \\(64\\), got '65'"):
+        _chosen(["asyncio_load/mlp/65"], quick=False)
+    with pytest.raises(ValueError, match="it has none"):
+        _chosen(["one_call/mlp/8"], quick=False)
+
+
+@pytest.mark.slow
+def test_a_quick_look_at_every_load(tmp_path: Path) -> None:
+    """All rivals of all loads answer alike, and every load gives its figures."""
+    path = tmp_path / "results.json"
+    cases = (
+        "closed_load/tiny/8",
+        "asyncio_load/tiny",
+        "open_load/cnn_deep/0.25",
+        "loadgen/mlp_large/server",
+        "cpu_use",
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *cases, "--quick", "--json", str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads(path.read_text())["results"]
+    deciding: dict[str, Callable[[dict[str, float]], float]] = {
+        "closed_load": lambda figures: figures["throughput_per_s"],
+        "asyncio_load": lambda figures: figures["throughput_per_s"],
+        "open_load": lambda figures: figures["goodput_per_s"] + 1,
+        "loadgen": lambda figures: figures["throughput_per_s"] + 1,
+        "cpu_use": lambda figures: figures["cpu_percent"],
+    }
+    assert {item["case"] for item in results} == set(deciding)
+    for item in results:
+        assert deciding[item["case"]](item["figures"]) > 0, item

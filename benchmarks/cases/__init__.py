@@ -3,12 +3,31 @@
 ``TITLE``        one line
 ``VARIANTS``     their names
 ``RIVALS``       variant -> modules under ``benchmarks.rivals``; the first is the one to beat
-``KIND``         "calls": many calls in one process; "fresh": one call in a fresh process each time
+``KIND``         "calls": many calls in one process; "fresh": one call in a fresh process each time;
+                 one of ``benchmarks.load_runner.KINDS``: a load
 ``prepare(task)`` writes models and inputs under ``task.folder``
+
+and where it is a load
+
+``LOADS``        name -> what ``benchmarks.load.driver`` is told to do
+``DEFAULT``      the variants that are measured when none is named
+``QUICK``        the same for a quick look
+``USUAL_LOADS``  the loads that are measured when none is named (without it, all)
 """
 
 from __future__ import annotations
 
 __all__ = ["CASES"]
 
-CASES = ("one_call", "rows_from_dicts", "import_and_load")
+CASES = (
+    "one_call",
+    "rows_from_dicts",
+    "import_and_load",
+    "closed_load",
+    "fixed_paths",
+    "asyncio_load",
+    "open_load",
+    "overload",
+    "loadgen",
+    "cpu_use",
+)

@@ -1,4 +1,4 @@
-"""The array alone, as a function or a PyTorch module would take it."""
+"""The array alone, as a function or a PyTorch module would take it; infersdk decides how a run is made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import numpy as np
 
 import infersdk
 from benchmarks.task import Task
+from infersdk.errors import DeadlineError, OverloadedError
 
 label = "infersdk Predictor.__call__"
+refused = (OverloadedError,)
+expired = (DeadlineError,)
 
 
 def setup(task: Task) -> None:
@@ -20,3 +23,7 @@ def setup(task: Task) -> None:
 
 def run(i: int) -> Any:
     return call(rows[i % len(rows)])
+
+
+def run_within(i: int, timeout_s: float) -> Any:
+    return call(rows[i % len(rows)], timeout_s=timeout_s)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import onnxruntime
-
+from benchmarks.rivals._tensors import open_session, read_rows
 from benchmarks.task import Task
 
 label = "onnxruntime session.run"
@@ -14,12 +12,8 @@ label = "onnxruntime session.run"
 
 def setup(task: Task) -> None:
     global call, feeds
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(task.model, options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    feeds = [{name: row} for row in np.load(task.inputs.with_suffix(".npy"))]
+    session, name = open_session(task)
+    feeds = [{name: row} for row in read_rows(task)]
     call = session.run
 
 
