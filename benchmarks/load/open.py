@@ -72,7 +72,7 @@ def open_load(
     Returns
     -------
     dict
-        ``offered_per_s``; ``throughput_per_s`` (answers while calls were coming), ``goodput_per_s``;
+        ``offered_per_s``; ``throughput_per_s`` and ``goodput_per_s``, answers while calls came;
         ``mean_us``, ``p50_us``, ``p99_us`` from due to answered; ``calls``, ``refused``, ``expired``,
         ``abandoned``; ``refusal_p50_us``, ``refusal_p99_us`` from issued to raised; ``lag_p99_us``;
         ``cpu_percent`` of one core; ``wrong``.
@@ -138,12 +138,13 @@ def _figures(
     due = due[calls]
     latency = done - due
     answered = outcome == _ANSWERED
+    counted = answered & (done < start_ns + seconds * 1e9)
     refused = outcome == _REFUSED
     abandoned = outcome == _ABANDONED
     return {
         "offered_per_s": len(records) / seconds,
-        "throughput_per_s": int((answered & (done < start_ns + seconds * 1e9)).sum()) / seconds,
-        "goodput_per_s": int((answered & (latency <= deadline_s * 1e9)).sum()) / seconds,
+        "throughput_per_s": int(counted.sum()) / seconds,
+        "goodput_per_s": int((counted & (latency <= deadline_s * 1e9)).sum()) / seconds,
         # A call that was given up waited at least that long.
         **latencies(latency[answered | abandoned]),
         "calls": len(records),
