@@ -436,16 +436,8 @@ Status Coalescer::submit(const RequestPtr& request) noexcept {
                           std::to_string((expected + delivery + 500'000) / 1'000'000) + " ms");
       }
     }
-    if (state->idle_batchers == 0 && state->threads.size() < state->concurrency) {
-      try {
-        state->threads.emplace_back(work, shared);
-      } catch (const std::system_error& error) {
-        if (state->threads.empty()) {
-          return Status(StatusCode::kInternal,
-                        std::string("no thread could be started: ") + error.what());
-        }
-      }
-    }
+    Status hired = hire(shared);
+    if (!hired.ok() && state->threads.empty()) return hired;
     state->push(request);
     const bool wake = state->idle_batchers > 0 && state->running < state->concurrency;
     lock.unlock();
@@ -608,6 +600,19 @@ void Coalescer::run_pieces(State* state, size_t replica, const Piece* pieces, si
   run_pieces(state, replica, pieces + n / 2, n - n / 2, false);
 }
 
+Status Coalescer::hire(const StatePtr& state) noexcept {
+  if (state->idle_batchers > 0 || state->threads.size() >= state->concurrency) return Status();
+  return guarded([&]() -> Status {
+    try {
+      state->threads.emplace_back(work, state);
+    } catch (const std::system_error& error) {
+      return Status(StatusCode::kInternal,
+                    std::string("no thread could be started: ") + error.what());
+    }
+    return Status();
+  });
+}
+
 void Coalescer::work(StatePtr shared) noexcept {
   State* state = shared.get();
   std::vector<Piece> pieces;
@@ -626,10 +631,14 @@ void Coalescer::work(StatePtr shared) noexcept {
     if (state->total.requests == 0 || replica < 0) return;  // stopping
     state->take(&pieces, &expired);
     if (!pieces.empty()) state->started(static_cast<size_t>(replica));
-    // What one notification was for may be more than this batch.
-    if (state->total.requests > 0 && state->idle_batchers > 0 &&
-        state->running < state->concurrency) {
-      state->work.notify_one();
+    // What one notification was for may be more than this batch: other lanes, further pieces.
+    if (state->total.requests > 0) {
+      if (state->idle_batchers > 0 && state->running < state->concurrency) {
+        state->work.notify_one();
+      } else {
+        Status ignored = hire(shared);
+        (void)ignored;  // this thread comes back for what is left
+      }
     }
     if (pieces.empty() && state->total.requests == 0 && state->running == 0) {
       state->quiet.notify_all();

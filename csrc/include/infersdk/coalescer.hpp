@@ -121,6 +121,8 @@ class Coalescer {
 
   StatePtr make_state() const;
   const StatePtr& current();
+  // One more batcher thread, if all are busy and there may be more; the caller holds the mutex.
+  static Status hire(const StatePtr& state) noexcept;
   static void work(StatePtr state) noexcept;
   static void finish(const std::vector<RequestPtr>& finished) noexcept;
   static void run_pieces(State* state, size_t replica, const Piece* pieces, size_t n,
