@@ -37,6 +37,8 @@ __all__ = [
     "check",
     "check_padding",
     "made_up_rows",
+    "numpy_dtype",
+    "row_variants",
     "why_no_batch_axis",
 ]
 
@@ -219,6 +221,35 @@ def made_up_rows(
     return arrays
 
 
+def row_variants(specs: Sequence[ValueSpec], rows: Sequence[Any], n_rows: int) -> list[Any]:
+    """Rows like the first one, which is the first: floats scaled at random, all else moved along.
+
+    Parameters
+    ----------
+    specs : sequence of ValueSpec
+        The inputs.
+    rows : sequence of numpy.ndarray
+        One array for each input; only row 0 is read.
+    n_rows : int
+
+    Returns
+    -------
+    list of numpy.ndarray
+    """
+    rng = np.random.default_rng(0)
+    varied = []
+    for spec, array in zip(specs, rows, strict=True):
+        first = array[:1]
+        copies = [first]
+        for i in range(1, n_rows):
+            if isinstance(spec, TensorSpec) and _is_floating(spec.dtype):
+                copies.append((first * rng.lognormal(size=first.shape)).astype(array.dtype))
+            else:
+                copies.append(np.roll(first, i, axis=-1) if first.ndim > 1 else first)
+        varied.append(np.concatenate(copies))
+    return varied
+
+
 def numpy_dtype(name: str) -> np.dtype[Any]:
     """numpy's dtype of a TensorSpec's; strings are objects."""
     if name == "string":
@@ -397,7 +428,7 @@ def _samples(specs: Sequence[ValueSpec], rows: Sequence[Any] | None) -> Iterator
             step = max(1, n_distinct // _N_ROWS)
             for first in range(min(_N_GROUPS, step)):
                 yield _take(distinct, list(range(first, n_distinct, step))[:_N_ROWS])
-        varied = _distinct_rows(_variants(specs, distinct))
+        varied = _distinct_rows(row_variants(specs, distinct, _N_ROWS))
         if len(varied[0]) >= 2:
             yield _take(varied, list(range(min(_N_ROWS, len(varied[0])))))
         sizes = [
@@ -456,22 +487,6 @@ def _row_key(values: Sequence[Any]) -> tuple[Any, ...]:
         else value.tobytes()
         for value in values
     )
-
-
-def _variants(specs: Sequence[ValueSpec], rows: Sequence[Any]) -> list[Any]:
-    """Rows like the first one: its floats scaled, whatever else it holds moved along."""
-    rng = np.random.default_rng(0)
-    varied = []
-    for spec, array in zip(specs, rows, strict=True):
-        first = array[:1]
-        copies = [first]
-        for i in range(1, _N_ROWS):
-            if isinstance(spec, TensorSpec) and _is_floating(spec.dtype):
-                copies.append((first * rng.lognormal(size=first.shape)).astype(array.dtype))
-            else:
-                copies.append(np.roll(first, i, axis=-1) if first.ndim > 1 else first)
-        varied.append(np.concatenate(copies))
-    return varied
 
 
 def _is_floating(dtype: str) -> bool:
