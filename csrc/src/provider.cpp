@@ -19,6 +19,13 @@ struct OptionList {
     for (const std::string& key : config.keys) keys.push_back(key.c_str());
     for (const std::string& value : config.values) values.push_back(value.c_str());
   }
+  // The same, and this pair where nothing else is said.
+  OptionList(const ProviderConfig& config, const char* key, const char* value)
+      : OptionList(config) {
+    if (!keys.empty()) return;
+    keys.push_back(key);
+    values.push_back(value);
+  }
   size_t size() const { return keys.size(); }
   std::vector<const char*> keys;
   std::vector<const char*> values;
@@ -72,18 +79,17 @@ Status append_cuda(const Library& library, OrtEnv* env, OrtSessionOptions* optio
                          exists(plugin) ? plugin : std::string(), ordinal_of(config, "device_id"),
                          rest);
   }
-  // Null options crash instead of failing, so they are created first, also without any option.
+  // Null options crash instead of failing, so they are created first. They are then updated even
+  // where there is nothing to say but the default: it is the update that tells why a provider's
+  // library, or one that it needs, cannot be loaded.
   OrtCUDAProviderOptionsV2* cuda = nullptr;
   INFERSDK_RETURN_IF_ERROR(library.check(api.CreateCUDAProviderOptions(&cuda)));
   if (cuda == nullptr) {
     return Status(StatusCode::kRuntime, "ONNX Runtime gave no options for the CUDA provider");
   }
-  const OptionList list(config);
-  Status status;
-  if (list.size() > 0) {
-    status = library.check(
-        api.UpdateCUDAProviderOptions(cuda, list.keys.data(), list.values.data(), list.size()));
-  }
+  const OptionList list(config, "device_id", "0");
+  Status status = library.check(
+      api.UpdateCUDAProviderOptions(cuda, list.keys.data(), list.values.data(), list.size()));
   if (status.ok()) {
     status = library.check(api.SessionOptionsAppendExecutionProvider_CUDA_V2(options, cuda));
   }
@@ -99,12 +105,9 @@ Status append_tensorrt(const Library& library, OrtSessionOptions* options,
   if (tensorrt == nullptr) {
     return Status(StatusCode::kRuntime, "ONNX Runtime gave no options for the TensorRT provider");
   }
-  const OptionList list(config);
-  Status status;
-  if (list.size() > 0) {
-    status = library.check(api.UpdateTensorRTProviderOptions(tensorrt, list.keys.data(),
-                                                             list.values.data(), list.size()));
-  }
+  const OptionList list(config, "device_id", "0");
+  Status status = library.check(api.UpdateTensorRTProviderOptions(tensorrt, list.keys.data(),
+                                                                  list.values.data(), list.size()));
   if (status.ok()) {
     status =
         library.check(api.SessionOptionsAppendExecutionProvider_TensorRT_V2(options, tensorrt));

@@ -6,9 +6,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
+#include <utility>
 
 #include "fixture.hpp"
+#include "infersdk/dlpack.hpp"
 #include "infersdk/provider.hpp"
 
 using namespace fixture;
@@ -71,6 +74,41 @@ Status run_affine(const Placement& placement, const OrtValue* x, ValuePlace plac
   const char* input = "x";
   const char* output = "y";
   return placement.run_bound(&input, &x, 1, &output, 1, place, y->out());
+}
+
+// A struct as another library would hand it over, over `data`; counts the calls of its deleter.
+struct Foreign {
+  std::vector<float> data;
+  std::vector<int64_t> shape;
+  std::vector<int64_t> strides;
+  std::atomic<int> deleted{0};
+  DLManagedTensorVersioned managed{};
+
+  Foreign(std::vector<float> items, std::vector<int64_t> dims)
+      : data(std::move(items)), shape(std::move(dims)) {
+    managed.version = {1, 0};
+    managed.manager_ctx = this;
+    managed.deleter = [](DLManagedTensorVersioned* self) {
+      static_cast<Foreign*>(self->manager_ctx)->deleted.fetch_add(1);
+    };
+    managed.dl_tensor.data = data.data();
+    managed.dl_tensor.device = {static_cast<int32_t>(DLDeviceType::kCpu), 0};
+    managed.dl_tensor.ndim = static_cast<int32_t>(shape.size());
+    managed.dl_tensor.dtype = {2, 32, 1};
+    managed.dl_tensor.shape = shape.data();
+  }
+  void set_strides(std::vector<int64_t> steps) {
+    strides = std::move(steps);
+    managed.dl_tensor.strides = strides.data();
+  }
+};
+
+std::string refusal(Foreign& foreign) {
+  std::shared_ptr<DeviceValue> taken;
+  const Status status = DeviceValue::from_dlpack(*library(), &foreign.managed, &taken);
+  CHECK(!status.ok() && taken == nullptr);
+  CHECK(foreign.deleted.load() == 1);
+  return status.message();
 }
 
 }  // namespace
@@ -323,6 +361,95 @@ TEST(a_child_of_a_fork_attaches_its_own_session) {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
   Value answer;
   CHECK(passed(run_affine(*placement, input.get(), ValuePlace::kDevice, &answer)));
+}
+
+TEST(a_value_is_handed_over_without_a_copy) {
+  const std::vector<float> x = affine_rows(3, 1);
+  Value made = tensor(x, {3, 4});
+  void* data = nullptr;
+  REQUIRE(passed(library()->check(library()->api().GetTensorMutableData(made.get(), &data))));
+  OrtValue* raw = std::exchange(*made.out(), nullptr);
+  std::shared_ptr<DeviceValue> held;
+  REQUIRE(passed(DeviceValue::adopt(*library(), raw, true, nullptr, &held)));
+  CHECK(held->data() == data && held->size_bytes() == 48 && held->read_only());
+  CHECK(std::strcmp(element_name(held->element()), "float32") == 0);
+
+  DLManagedTensorVersioned* versioned = nullptr;
+  DLManagedTensor* plain = nullptr;
+  REQUIRE(passed(to_dlpack(held, &versioned)));
+  REQUIRE(passed(to_dlpack(held, &plain)));
+  held.reset();  // the structs hold the memory now
+  CHECK(versioned->version.major == 1 && versioned->flags == kDLReadOnly);
+  for (const DLTensor& given : {versioned->dl_tensor, plain->dl_tensor}) {
+    CHECK(given.data == data && given.byte_offset == 0);
+    CHECK(given.device.device_type == static_cast<int32_t>(DLDeviceType::kCpu));
+    CHECK(given.ndim == 2 && given.shape[0] == 3 && given.shape[1] == 4);
+    CHECK(given.strides[0] == 4 && given.strides[1] == 1);
+    CHECK(given.dtype.code == 2 && given.dtype.bits == 32 && given.dtype.lanes == 1);
+  }
+  versioned->deleter(versioned);
+  const float* items = static_cast<const float*>(plain->dl_tensor.data);
+  CHECK(std::vector<float>(items, items + x.size()) == x);
+  std::thread elsewhere([&] { plain->deleter(plain); });
+  elsewhere.join();
+}
+
+TEST(a_tensor_of_another_library_is_an_input) {
+  auto placement = std::make_shared<Placement>(std::vector<ProviderConfig>{});
+  const std::shared_ptr<Session> session = open_placed("affine", placement);
+  Foreign foreign(affine_rows(3, 4), {2, 4});
+  foreign.managed.dl_tensor.byte_offset = 4 * sizeof(float);  // the second and third row
+  foreign.set_strides({4, 1});
+  std::shared_ptr<DeviceValue> taken;
+  REQUIRE(passed(DeviceValue::from_dlpack(*library(), &foreign.managed, &taken)));
+  CHECK(!taken->read_only());
+  Value answer;
+  REQUIRE(passed(run_affine(*placement, taken->value(), ValuePlace::kHost, &answer)));
+  const std::vector<float> rows(foreign.data.begin() + 4, foreign.data.end());
+  CHECK(read<float>(answer) == affine_answer(rows));
+  CHECK(foreign.deleted.load() == 0);
+  taken.reset();
+  CHECK(foreign.deleted.load() == 1);
+}
+
+TEST(tensors_that_cannot_be_taken_are_refused_and_deleted) {
+  Foreign gaps(std::vector<float>(16), {2, 4});
+  gaps.set_strides({8, 1});
+  CHECK(contains(refusal(gaps), "contiguous"));
+  Foreign transposed(std::vector<float>(8), {2, 4});
+  transposed.set_strides({1, 2});
+  CHECK(contains(refusal(transposed), "contiguous"));
+  Foreign lanes(std::vector<float>(8), {2, 4});
+  lanes.managed.dl_tensor.dtype.lanes = 4;
+  CHECK(contains(refusal(lanes), "element type"));
+  Foreign elsewhere(std::vector<float>(8), {2, 4});
+  elsewhere.managed.dl_tensor.device.device_type = 8;  // Metal
+  CHECK(contains(refusal(elsewhere), "device"));
+  Foreign newer(std::vector<float>(8), {2, 4});
+  newer.managed.version.major = 2;
+  CHECK(contains(refusal(newer), "version 2"));
+}
+
+TEST(strides_of_axes_that_do_not_matter_are_not_looked_at) {
+  Foreign one_row(std::vector<float>(4), {1, 4});
+  one_row.set_strides({99, 1});
+  std::shared_ptr<DeviceValue> taken;
+  CHECK(passed(DeviceValue::from_dlpack(*library(), &one_row.managed, &taken)));
+  Foreign empty(std::vector<float>(1), {0, 4});
+  empty.set_strides({7, 3});
+  CHECK(passed(DeviceValue::from_dlpack(*library(), &empty.managed, &taken)));
+  CHECK(taken->size_bytes() == 0);
+  Foreign scalar(std::vector<float>{5}, {});
+  CHECK(passed(DeviceValue::from_dlpack(*library(), &scalar.managed, &taken)));
+  CHECK(taken->size_bytes() == sizeof(float) && taken->dims().empty());
+}
+
+TEST(text_has_no_dlpack_form) {
+  Value text = strings({"a", "b"});
+  OrtValue* raw = std::exchange(*text.out(), nullptr);
+  std::shared_ptr<DeviceValue> held;
+  const Status status = DeviceValue::adopt(*library(), raw, false, nullptr, &held);
+  CHECK(!status.ok() && held == nullptr && contains(status.message(), "text"));
 }
 
 RUN_TESTS()

@@ -82,6 +82,9 @@ constexpr int kAllocatorDevice = 0;
 constexpr int kAllocatorArena = 1;
 constexpr int kMemTypeCpuOutput = -1;  // of page-locked host memory
 constexpr int kMemTypeDefault = 0;
+constexpr int kDeviceGpu = 1;
+constexpr int kDeviceMemDefault = 0;
+constexpr uint32_t kVendorNvidia = 0x10DE;
 
 using OrtLoggingFunction = void (*)(void* param, int severity, const char* category,
                                     const char* log_id, const char* code_location,
@@ -193,6 +196,7 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
   X(208, ReleaseCUDAProviderOptions, void, (OrtCUDAProviderOptionsV2*))                          \
   X(216, SessionOptionsAppendExecutionProvider, OrtStatus*,                                      \
     (OrtSessionOptions*, const char*, const char* const*, const char* const*, size_t))           \
+  X(225, MemoryInfoGetDeviceType, void, (const OrtMemoryInfo*, int*))                            \
   X(250, CastTypeInfoToOptionalTypeInfo, OrtStatus*,                                             \
     (const OrtTypeInfo*, const OrtOptionalTypeInfo**))                                           \
   X(251, GetOptionalContainedTypeInfo, OrtStatus*, (const OrtOptionalTypeInfo*, OrtTypeInfo**))  \
@@ -207,6 +211,8 @@ constexpr uint32_t kHasShapeApiVersion = 24;  // TensorTypeAndShape_HasShape
     (OrtSessionOptions*, OrtEnv*, const OrtEpDevice* const*, size_t, const char* const*,    \
      const char* const*, size_t))                                                           \
   X(312, EpDevice_EpName, const char*, (const OrtEpDevice*))                                \
+  X(321, MemoryInfoGetDeviceMemType, int, (const OrtMemoryInfo*))                           \
+  X(322, MemoryInfoGetVendorId, uint32_t, (const OrtMemoryInfo*))                           \
   X(390, TensorTypeAndShape_HasShape, bool, (const OrtTensorTypeAndShapeInfo*))
 
 struct Api {
