@@ -35,6 +35,9 @@ from infersdk.errors import InputError, MissingDependencyError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.runtime.row_independence import (
     Runs,
+    Verdict,
+    check,
+    check_padding,
     made_up_rows,
     numpy_dtype,
     row_variants,
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["KEEP_GIL_S", "Calibration", "Point", "calibrate", "choose", "neutral_inputs"]
+__all__ = ["KEEP_GIL_S", "Calibration", "Point", "calibrate", "choose", "neutral_inputs", "study"]
 
 KEEP_GIL_S = 60e-6
 """Seconds of a run up to which it keeps the GIL."""
@@ -57,6 +60,9 @@ _MOST_ROWS = 1024
 _N_ROUNDS = 15
 _CLIMB_SHARE = 0.6
 """Of the time, for finding how far the ladder reaches; the rest is for repeats."""
+
+_TEST_SHARE = 0.4
+"""Of the time at load, at most, for testing whether rows may share a run."""
 
 _MIN_GAIN = 1.3
 """A batch must make rows this much cheaper to be worth the queue."""
@@ -266,6 +272,59 @@ def calibrate(
         cores=thread_budget() if cores is None else cores,
         keep_gil_s=keep_gil_s,
     )
+
+
+def study(
+    session: Runs,
+    rows: Sequence[Any] | None,
+    *,
+    execution: Execution,
+    batching: Batching,
+    cores: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Calibration, dict[str, Verdict]]:
+    """Test whether rows may share a run and be filled up for it, and calibrate, all in one time.
+
+    Parameters
+    ----------
+    session : Session
+    rows, execution, batching, cores, clock
+        As for :func:`calibrate`. ``execution.calibration_s`` is the time for everything after the first
+        run; what the tests leave of it, measuring has.
+
+    Returns
+    -------
+    tuple of (Calibration, dict of str to Verdict)
+        The dict says for each axis of ``batching.pad`` whether rows may be filled up along it.
+
+    Raises
+    ------
+    ValueError
+        ``batching.pad`` does not fit the model.
+    ClosedError
+        The session was closed.
+    """
+    budget_s = execution.calibration_s
+    share_s = budget_s * (_TEST_SHARE / 2 if batching.pad else _TEST_SHARE)
+    started = clock()
+    verdict = check(session, rows, budget_s=share_s, clock=clock)
+    if verdict.mergeable:
+        pads = check_padding(session, rows, batching, budget_s=share_s, clock=clock)
+    else:
+        pads = {axis: Verdict(False, verdict.reason) for axis in batching.pad}
+    spent_s = min(clock() - started, _TEST_SHARE * budget_s)
+    calibration = calibrate(
+        session,
+        rows,
+        budget_s - spent_s,
+        "" if verdict.mergeable else verdict.reason,
+        execution=execution,
+        batching=batching,
+        mergeable=verdict.mergeable,
+        cores=cores,
+        clock=clock,
+    )
+    return calibration, pads
 
 
 # -- measuring -----------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ __all__ = [
     "Verdict",
     "check",
     "check_padding",
+    "fill_values",
     "made_up_rows",
     "numpy_dtype",
     "row_variants",
@@ -556,7 +557,7 @@ def check_padding(
         The session was closed.
     """
     verdicts: dict[str, Verdict] = {}
-    fills = {axis: _fill_values(session, axis, fill) for axis, fill in batching.pad.items()}
+    fills = {axis: fill_values(session, axis, fill) for axis, fill in batching.pad.items()}
     for axis, values in fills.items():
         if budget_s <= 0:
             verdicts[axis] = Verdict(False, _SWITCHED_OFF)
@@ -565,6 +566,7 @@ def check_padding(
         if missing is not None:
             verdicts[axis] = Verdict(False, missing)
             continue
+        # The axes share the time.
         trial = _Trial(session, budget_s / len(fills), tolerances, clock)
         verdict, reason = trial.first_verdict(
             _samples(session.inputs, rows), partial(_compare_filled, trial, axis, values)
@@ -671,8 +673,14 @@ def _resize(array: Any, places: Sequence[int], length: int, fill: Any) -> Any:
     return np.ascontiguousarray(array)
 
 
-def _fill_values(session: Runs, axis: str, fill: Any) -> dict[int, Any]:
-    """Input position -> fill value, of the inputs that have the axis."""
+def fill_values(session: Runs, axis: str, fill: Any) -> dict[int, Any]:
+    """Give the fill value of each input that has the axis, by the input's position.
+
+    Raises
+    ------
+    ValueError
+        The model has no such axis, or ``fill`` does not fit it.
+    """
     having = {
         spec.name: position for position, spec in enumerate(session.inputs) if _places(spec, axis)
     }

@@ -23,6 +23,7 @@ from infersdk.runtime.calibration import (
     calibrate,
     choose,
     neutral_inputs,
+    study,
 )
 from infersdk.types import MapSpec, OptionalSpec, SequenceSpec, TensorSpec
 
@@ -567,6 +568,67 @@ def test_made_up_inputs_that_a_session_refuses_are_told_in_one_line() -> None:
     calibration = measure(Choosy(), n_rows=None)
     assert calibration.curve == ()
     assert "neutral inputs of the graph's shapes did not run: not these;" in calibration.reason
+
+
+# -- tests and measurements in one time ----------------------------------------------------------
+
+
+@given(
+    row_s=st.floats(1e-6, 0.1),
+    budget_s=st.floats(1e-3, 1),
+    pad=st.booleans(),
+)
+def test_loading_takes_no_longer_than_it_may(row_s: float, budget_s: float, pad: bool) -> None:
+    specs = (TensorSpec("x", "float32", ("b", "L")),)
+    fake = Fake(lambda n: row_s * n, inputs=specs, outputs=specs)
+    calibration, pads = study(
+        fake,
+        [np.random.default_rng(0).normal(size=(20, 3)).astype("f4")],
+        execution=Execution(threads=1, calibration_s=budget_s),
+        batching=Batching(pad={"L": 0} if pad else {}),
+        cores=2,
+        clock=fake.clock,
+    )
+    # Each of the three begins with a run, or two, that tell how long the others will be.
+    assert fake.now - 50 <= budget_s + 6 * row_s + 1e-6
+    assert calibration.run_s == pytest.approx(row_s)
+    assert set(pads) == ({"L"} if pad else set())
+    if budget_s > 200 * row_s:
+        assert calibration.mergeable
+        assert all(verdict.mergeable for verdict in pads.values())
+
+
+@pytest.mark.parametrize("axis", ["N", "b"])
+def test_a_study_tests_and_measures(axis: str) -> None:
+    measured = session(f"(float[{axis}, L] x) => (float[{axis}, L] y) {{ y = Neg(x) }}")
+    execution, batching = Execution(threads=1, calibration_s=5), Batching(pad={"L": 0})
+    calibration, pads = study(measured, None, execution=execution, batching=batching)
+    assert calibration.mergeable
+    assert calibration.max_batch_size > 1
+    assert len(calibration.curve) > 1
+    assert pads["L"].mergeable
+
+
+def test_a_study_of_rows_that_meet_measures_one_row_and_fills_nothing_up() -> None:
+    measured = session("(float[N, L] x) => (float[N, L] y) { y = Softmax<axis = 0>(x) }")
+    execution, batching = Execution(threads=1, release_gil=True), Batching(pad={"L": 0})
+    calibration, pads = study(measured, None, execution=execution, batching=batching)
+    assert not calibration.mergeable
+    assert len(calibration.curve) == 1
+    assert "depends on the rows beside it" in calibration.reason
+    assert not pads["L"].mergeable
+    assert "depends on the rows beside it" in pads["L"].reason
+
+
+def test_a_study_without_time_runs_nothing() -> None:
+    fake = Fake()
+    execution = Execution(threads=1, calibration_s=0)
+    calibration, _ = study(fake, None, execution=execution, batching=Batching(), cores=2)
+    assert fake.runs == []
+    assert calibration.mergeable
+    assert calibration.max_batch_size == 1
+    asked, _ = study(fake, None, execution=execution, batching=Batching(enabled=True), cores=2)
+    assert asked.max_batch_size == 32
 
 
 # -- neutral inputs ------------------------------------------------------------------------------
