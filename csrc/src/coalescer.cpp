@@ -195,8 +195,10 @@ struct Coalescer::State {
 
   bool too_late(const Request& request, int64_t now) const {
     if (request.deadline_ns == 0) return false;
-    // What could only be answered after its deadline would take the place of one that can be.
-    const int64_t run_ns = request.rows_taken_ > 0
+    // What could only be answered after its deadline would take the place of one that can be. The
+    // last one takes nobody's: it is tried, or an estimate that has become too high would drop
+    // every call and never be corrected.
+    const int64_t run_ns = request.rows_taken_ > 0 || total.requests == 1
                                ? 0
                                : cost->expected_ns(std::min(request.units, split_units(request)));
     return now + run_ns > request.deadline_ns;
@@ -665,6 +667,20 @@ void Coalescer::record_delivery(int64_t elapsed_ns) noexcept {
   delivery_ns_.store(mean + error / 8, std::memory_order_relaxed);
   delivery_spread_ns_.store(spread + ((error < 0 ? -error : error) - spread) / 8,
                             std::memory_order_relaxed);
+}
+
+void Coalescer::reconfigure(bool merge, size_t max_batch_size, size_t split_size) noexcept {
+  Status ignored = guarded([&]() -> Status {
+    const StatePtr& state = current();
+    std::lock_guard<std::mutex> lock(state->mutex);
+    for (CoalescerConfig* config : {&config_, &state->config}) {
+      config->merge = merge;
+      config->max_batch_size = std::max<size_t>(max_batch_size, 1);
+      config->split_size = split_size;
+    }
+    return Status();
+  });
+  (void)ignored;
 }
 
 void Coalescer::drain() noexcept {
