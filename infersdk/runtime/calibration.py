@@ -281,6 +281,7 @@ def study(
     execution: Execution,
     batching: Batching,
     cores: int | None = None,
+    keep_gil_s: float = KEEP_GIL_S,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Calibration, dict[str, Verdict]]:
     """Test whether rows may share a run and be filled up for it, and calibrate, all in one time.
@@ -288,7 +289,7 @@ def study(
     Parameters
     ----------
     session : Session
-    rows, execution, batching, cores, clock
+    rows, execution, batching, cores, keep_gil_s, clock
         As for :func:`calibrate`. ``execution.calibration_s`` is the time for everything after the first
         run; what the tests leave of it, measuring has.
 
@@ -307,7 +308,10 @@ def study(
     budget_s = execution.calibration_s
     share_s = budget_s * (_TEST_SHARE / 2 if batching.pad else _TEST_SHARE)
     started = clock()
-    verdict = check(session, rows, budget_s=share_s, clock=clock)
+    if batching.enabled is False:
+        verdict = Verdict(False, "batching is switched off")
+    else:
+        verdict = check(session, rows, budget_s=share_s, clock=clock)
     if verdict.mergeable:
         pads = check_padding(session, rows, batching, budget_s=share_s, clock=clock)
     else:
@@ -322,6 +326,7 @@ def study(
         batching=batching,
         mergeable=verdict.mergeable,
         cores=cores,
+        keep_gil_s=keep_gil_s,
         clock=clock,
     )
     return calibration, pads

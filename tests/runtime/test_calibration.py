@@ -620,6 +620,16 @@ def test_a_study_of_rows_that_meet_measures_one_row_and_fills_nothing_up() -> No
     assert "depends on the rows beside it" in pads["L"].reason
 
 
+def test_a_study_of_what_is_not_batched_tests_nothing() -> None:
+    fake = Fake(lambda n: 1e-3 * n)
+    calibration, _ = study(
+        fake, None, execution=ONE_THREAD, batching=Batching.off(), cores=2, clock=fake.clock
+    )
+    assert set(fake.sizes) == {1}
+    assert not calibration.mergeable
+    assert "batching is switched off" in calibration.reason
+
+
 def test_a_study_without_time_runs_nothing() -> None:
     fake = Fake()
     execution = Execution(threads=1, calibration_s=0)
