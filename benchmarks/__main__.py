@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="few short rounds: a look, no figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there as well")
     options = parser.parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     try:
         chosen = _chosen(options.cases, quick=options.quick)
     except ValueError as error:

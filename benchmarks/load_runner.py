@@ -109,7 +109,7 @@ def _order(kind: str, load: dict[str, Any], effort: Effort) -> dict[str, Any]:
         case "closed" | "asyncio":
             order["seconds"] = effort.load_s * (2 if load.get("burner") else 1)
         case "overload":
-            order |= {"seconds": 2 * effort.arrivals_s, "peak_seconds": effort.arrivals_s}
+            order |= {"seconds": 2 * effort.arrivals_s, "peak_seconds": 1.5 * effort.arrivals_s}
         case "cpu":
             order["seconds"] = 3 * effort.arrivals_s
         case _:

@@ -48,7 +48,7 @@ _CLOSED: tuple[tuple[str, Cell], ...] = (
     ("x best other", _of_best_other),
 )
 _COLUMNS: dict[str, tuple[tuple[str, Cell], ...]] = {
-    "closed": _CLOSED,
+    "closed": (*_CLOSED, ("burner/s", _number("burner_per_s"))),
     "asyncio": _CLOSED,
     "open": (
         ("offered/s", _number("offered_per_s")),
@@ -66,8 +66,8 @@ _COLUMNS: dict[str, tuple[tuple[str, Cell], ...]] = {
         ("of peak", _number("goodput_of_peak", digits=2)),
         ("p99 ms", _number("p99_us", 1e-3, 1)),
         ("refused", _number("refused")),
-        ("p50 us", _number("refusal_p50_us")),
-        ("p99 us", _number("refusal_p99_us")),
+        ("in us: p50", _number("refusal_p50_us")),
+        ("p99", _number("refusal_p99_us")),
         ("expired", _number("expired")),
         ("lag p99 us", _number("lag_p99_us")),
     ),
@@ -92,7 +92,7 @@ def load_table(title: str, kind: str) -> Table:
     table.add_column("load", no_wrap=True)
     table.add_column("who answers", no_wrap=True)
     for name, _ in _COLUMNS[kind]:
-        table.add_column(name, justify="right", no_wrap=name.startswith("x first"))
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -29,7 +29,7 @@ from benchmarks.__main__ import _chosen
 from benchmarks.cases import CASES
 from benchmarks.load.aio import asyncio_load, close_loop
 from benchmarks.load.answers import Expected
-from benchmarks.load.burner import burning
+from benchmarks.load.burner import Burner
 from benchmarks.load.closed import closed_load
 from benchmarks.load.driver import drive
 from benchmarks.load.loadgen import loadgen, read_summary
@@ -238,12 +238,13 @@ def test_an_error_of_a_rival_ends_the_load() -> None:
         closed_load(run, n_threads=2, seconds=60)
 
 
-def test_the_burner_computes_until_it_is_told_to_stop() -> None:
-    with burning(True) as burner:
-        assert burner is not None
-        before = burner.steps
+def test_the_burner_computes_once_lit_until_it_is_left() -> None:
+    with Burner() as burner:
+        closed_load(right, n_threads=1, seconds=0.02)
+        assert burner.steps == 0
+        burner.light()
         closed_load(right, n_threads=1, seconds=0.05)
-    assert burner.steps > before
+        assert burner.steps > 0
     stopped_at = burner.steps
     closed_load(right, n_threads=1, seconds=0.02)
     assert burner.steps == stopped_at
@@ -349,7 +350,7 @@ def test_overload_offers_a_multiple_of_the_peak(expected: Expected) -> None:
     figures = drive(rival, expected, {"kind": "overload", **order})
     n_calls = len(poisson_schedule(3 * figures["peak_per_s"], 0.1, seed=7))
     assert figures["calls"] == n_calls == len(timeouts)
-    assert set(timeouts) == {0.5}
+    assert all(0 < timeout_s <= 0.5 for timeout_s in timeouts)
     assert figures["refused"] > 0
     assert figures["goodput_of_peak"] == figures["goodput_per_s"] / figures["peak_per_s"]
     with pytest.raises(ValueError, match="Expected a kind of load, got 'flood'"):

@@ -3,41 +3,51 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
+from typing import Self
 
-__all__ = ["Burner", "burning"]
+__all__ = ["Burner"]
 
 _STEP = 200
 
 
 class Burner:
-    """What the burner got done, in steps of a few microseconds."""
+    """A context in which a thread burns, from ``light`` on.
+
+    Attributes
+    ----------
+    steps : int
+        What it got done, in steps of some microseconds.
+    """
 
     def __init__(self) -> None:
         self.steps = 0
-        self.stop = False
+        self._lit = threading.Event()
+        self._stop = False
+        self._thread = threading.Thread(target=self._burn, name="burner", daemon=True)
 
-    def run(self) -> None:
+    def light(self) -> None:
+        """Begin to burn."""
+        self._lit.set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop = True
+        self._lit.set()
+        self._thread.join()
+
+    def _burn(self) -> None:
+        self._lit.wait()
         value = 1
-        while not self.stop:
+        while not self._stop:
             for _ in range(_STEP):
                 value = (value * 1103515245 + 12345) % 2147483648
             self.steps += 1
-
-
-@contextmanager
-def _burn() -> Iterator[Burner]:
-    burner = Burner()
-    thread = threading.Thread(target=burner.run, name="burner", daemon=True)
-    thread.start()
-    try:
-        yield burner
-    finally:
-        burner.stop = True
-        thread.join()
-
-
-def burning(wanted: bool) -> AbstractContextManager[Burner | None]:
-    """A context in which one burner runs, if wanted; gives the Burner or None."""
-    return _burn() if wanted else nullcontext()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from time import perf_counter_ns
 from typing import Any
 
 from benchmarks.load.answers import EVERY, Expected
-from benchmarks.load.burner import burning
+from benchmarks.load.burner import Burner
 from benchmarks.load.figures import summarize
 
 __all__ = ["closed_load", "run_threads"]
@@ -41,10 +42,13 @@ def closed_load(
     times: list[list[int]] = [[] for _ in range(n_threads)]
     kept: list[list[tuple[int, Any]]] = [[] for _ in range(n_threads)]
     start_ns = 0
+    fire = Burner() if burner else None
 
     def open_gate() -> None:
         nonlocal start_ns
         start_ns = perf_counter_ns()
+        if fire is not None:
+            fire.light()
 
     gate = threading.Barrier(n_threads, action=open_gate)
 
@@ -66,17 +70,14 @@ def closed_load(
             last = now
             i += 1
 
-    with burning(burner) as burned:
-        before = burned.steps if burned else 0
-        started_ns = perf_counter_ns()
+    with fire or nullcontext():
         run_threads(caller, n_threads)
-        burned_s = (perf_counter_ns() - started_ns) / 1e9
-        steps = burned.steps - before if burned else 0
+        steps, burned_ns = fire.steps if fire else 0, perf_counter_ns() - start_ns
     figures = summarize(times, seconds)
     if expected is not None:
         figures["wrong"] = sum(map(expected.wrong, kept))
     if burner:
-        figures["burner_per_s"] = steps / burned_s
+        figures["burner_per_s"] = steps / (burned_ns / 1e9)
     return figures
 
 

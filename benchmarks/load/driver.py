@@ -6,7 +6,6 @@ and then offers a multiple of it, so that both fall into the same round.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from benchmarks.load.aio import asyncio_load
@@ -51,15 +50,9 @@ def _overload(
 ) -> dict[str, float]:
     """Offer ``factor`` times the calls that were just answered at most."""
     peak = closed_load(rival.run, n_threads=PEAK_THREADS, seconds=peak_seconds, expected=expected)
-    run: Callable[[int], Any] = rival.run
-    run_within = getattr(rival, "run_within", None)
-    if run_within is not None:
-
-        def run(i: int) -> Any:
-            return run_within(i, deadline_s)
-
     figures = open_load(
-        run,
+        rival.run,
+        run_within=getattr(rival, "run_within", None),
         rate_per_s=factor * peak["throughput_per_s"],
         seconds=seconds,
         n_threads=n_threads,

@@ -46,6 +46,7 @@ def open_load(
     seconds: float,
     n_threads: int,
     deadline_s: float,
+    run_within: Callable[[int, float], Any] | None = None,
     seed: int = 7,
     refused: tuple[type[BaseException], ...] = (),
     expired: tuple[type[BaseException], ...] = (),
@@ -64,6 +65,8 @@ def open_load(
         Calls that may be under way at once.
     deadline_s : float
         Answers within that time of being due are goodput.
+    run_within : callable, optional
+        ``run_within(i, timeout_s)`` is called in place of ``run(i)``, with what is left of the deadline.
     refused, expired : tuple of exception types
         What a rival raises for a call it does not take, and for one that ran out of time.
     grace_s : float
@@ -105,7 +108,10 @@ def open_load(
                 record((k, issued, issued, _ABANDONED))
                 continue
             try:
-                answer = run(k)
+                if run_within is None:
+                    answer = run(k)
+                else:
+                    answer = run_within(k, max(deadline_s - (issued - due[k]) / 1e9, 1e-6))
                 done, outcome = clock(), _ANSWERED
             except refused:
                 done, outcome, answer = clock(), _REFUSED, None
