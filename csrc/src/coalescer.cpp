@@ -302,7 +302,7 @@ struct Coalescer::State {
     if (replica.out_until_ns == 0 && replica.failures < kMaxFailures) return;
     if (replica.out_until_ns == 0) {
       ++stats.replicas_out;
-      replica.backoff_ns = kFirstProbeNs;
+      replica.backoff_ns = config.first_probe_ns;
     } else {
       replica.backoff_ns = std::min(2 * replica.backoff_ns, kLastProbeNs);
     }

@@ -51,6 +51,7 @@ struct CoalescerConfig {
   size_t split_size = 0;         // requests of more rows are cut into pieces of that many; 0: never
   size_t max_queue_size = 4096;  // rows that may wait
   size_t max_queue_bytes = size_t{256} << 20;
+  int64_t first_probe_ns = 200'000'000;  // until a replica that was taken out is tried again
 };
 
 struct CoalescerStats {
@@ -71,7 +72,6 @@ class Coalescer {
  public:
   // A replica is taken out after this many failures in a row that another replica did not share.
   static constexpr int kMaxFailures = 3;
-  static constexpr int64_t kFirstProbeNs = 200'000'000;
   static constexpr int64_t kLastProbeNs = 30'000'000'000;
 
   // The right to run in the caller's thread.
