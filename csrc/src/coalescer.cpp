@@ -105,12 +105,16 @@ struct Coalescer::State {
     return best;
   }
 
-  // The least loaded other replica, full or not: for a second opinion; -1 if there is none.
+  // The least loaded other replica, full or not: for a second opinion; -1 if there is none. One
+  // that was taken out is asked where no other is left: it may have recovered.
   int another(size_t than) const {
     int best = -1;
     for (size_t i = 0; i < replicas.size(); ++i) {
-      if (i == than || replicas[i].out_until_ns != 0) continue;
-      if (best < 0 || replicas[i].running < replicas[static_cast<size_t>(best)].running) {
+      if (i == than) continue;
+      const ReplicaState* seen = best < 0 ? nullptr : &replicas[static_cast<size_t>(best)];
+      const bool out = replicas[i].out_until_ns != 0;
+      if (seen == nullptr || out < (seen->out_until_ns != 0) ||
+          (out == (seen->out_until_ns != 0) && replicas[i].running < seen->running)) {
         best = static_cast<int>(i);
       }
     }
@@ -585,7 +589,10 @@ void Coalescer::run_pieces(State* state, size_t replica, const Piece* pieces, si
       {
         std::lock_guard<std::mutex> lock(state->mutex);
         state->ended(static_cast<size_t>(other), true);
-        if (second.ok()) state->blame(replica);
+        if (second.ok()) {
+          state->praise(static_cast<size_t>(other));
+          state->blame(replica);
+        }
       }
       if (second.ok()) {
         conclude(state, pieces, n, second);
@@ -597,9 +604,10 @@ void Coalescer::run_pieces(State* state, size_t replica, const Piece* pieces, si
     conclude(state, pieces, n, status);
     return;
   }
-  // Both halves, each of which may be halved again: one bad request of 32 takes eleven runs.
-  run_pieces(state, replica, pieces, n / 2, false);
-  run_pieces(state, replica, pieces + n / 2, n - n / 2, false);
+  // Both halves, each of which may be halved again: one bad request of 32 takes eleven runs. With a
+  // second opinion on each that fails: a bad request says nothing about the replica it was run on.
+  run_pieces(state, replica, pieces, n / 2, second_opinion);
+  run_pieces(state, replica, pieces + n / 2, n - n / 2, second_opinion);
 }
 
 Status Coalescer::hire(const StatePtr& state) noexcept {

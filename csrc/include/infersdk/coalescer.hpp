@@ -36,7 +36,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   // Runs the pieces together. Success: each piece's outputs are in its request. Failure: no outputs
-  // matter, and the coalescer tries again with fewer. Up to the replica's concurrency at once.
+  // matter, and the coalescer tries again with fewer. Up to the replica's concurrency at once, and
+  // beyond it where another replica has failed and this one is asked for a second opinion.
   virtual Status run(const Piece* pieces, size_t n) noexcept = 0;
 };
 
