@@ -57,6 +57,7 @@ KEEP_GIL_S = 60e-6
 _LARGEST = 256
 _MOST_ROWS = 1024
 """Of an example; more would only take time to pick from."""
+_MADE_BYTES = 2**23
 _N_ROUNDS = 15
 _CLIMB_SHARE = 0.6
 """Of the time, for finding how far the ladder reaches; the rest is for repeats."""
@@ -388,7 +389,8 @@ def _sources(specs: Sequence[ValueSpec], rows: Sequence[Any] | None) -> Iterator
         n_rows = {len(array) if getattr(array, "ndim", 0) else -1 for array in rows}
         (n,) = n_rows if len(n_rows) == 1 else (-1,)
         if dynamic and n == 1:
-            yield _Source(row_variants(specs, rows, 64), "variants of a row", has_rows=True)
+            variants = row_variants(specs, rows, _n_made(rows))
+            yield _Source(variants, "variants of a row", has_rows=True)
             yield _Source(rows, "a row of the example", has_rows=True)
         elif dynamic and n > 1:
             examples = [array[:_MOST_ROWS] for array in rows]
@@ -398,12 +400,19 @@ def _sources(specs: Sequence[ValueSpec], rows: Sequence[Any] | None) -> Iterator
             return
     if dynamic:
         for size in (4, 32):
-            made = made_up_rows(specs, 64, sizes=size)
+            one = made_up_rows(specs, 1, sizes=size)
+            made = None if one is None else made_up_rows(specs, _n_made(one), sizes=size)
             if made is not None:
                 yield _Source(made, "made-up rows", has_rows=True)
     neutral = neutral_inputs(specs)
     if neutral is not None:
         yield _Source(neutral, "neutral inputs of the graph's shapes", has_rows=dynamic)
+
+
+def _n_made(row: Sequence[Any]) -> int:
+    """How many rows to make up: as many as the largest batch has, if they are not too large."""
+    size_bytes = sum(array.nbytes for array in row)
+    return int(np.clip(_MADE_BYTES // max(size_bytes, 1), 8, _LARGEST))
 
 
 def _may_have_rows(spec: ValueSpec) -> bool:

@@ -241,13 +241,13 @@ def row_variants(specs: Sequence[ValueSpec], rows: Sequence[Any], n_rows: int) -
     varied = []
     for spec, array in zip(specs, rows, strict=True):
         first = array[:1]
-        copies = [first]
-        for i in range(1, n_rows):
-            if isinstance(spec, TensorSpec) and _is_floating(spec.dtype):
-                copies.append((first * rng.lognormal(size=first.shape)).astype(array.dtype))
-            else:
-                copies.append(np.roll(first, i, axis=-1) if first.ndim > 1 else first)
-        varied.append(np.concatenate(copies))
+        if isinstance(spec, TensorSpec) and _is_floating(spec.dtype):
+            scales = rng.lognormal(size=(n_rows - 1, *first.shape[1:]))
+            varied.append(np.concatenate([first, (first * scales).astype(array.dtype)]))
+        else:
+            n_turns = min(n_rows, first.shape[-1]) if first.ndim > 1 else 1
+            turned = np.concatenate([np.roll(first, i, axis=-1) for i in range(max(n_turns, 1))])
+            varied.append(turned[np.arange(n_rows) % len(turned)])
     return varied
 
 

@@ -20,6 +20,7 @@ from infersdk.runtime.row_independence import (
     check,
     check_padding,
     made_up_rows,
+    row_variants,
     why_no_batch_axis,
 )
 from infersdk.types import SequenceSpec, TensorSpec
@@ -447,6 +448,32 @@ def test_rows_of_other_kinds_are_not_made_up() -> None:
     tensor = TensorSpec("x", "float32", ("N",))
     assert made_up_rows((tensor, SequenceSpec("s", tensor)), 2) is None
     assert made_up_rows((TensorSpec("x", "float32", None),), 2) is None
+
+
+def test_variants_are_like_the_row_and_unlike_each_other() -> None:
+    specs = (
+        TensorSpec("a", "float32", ("N", 3)),
+        TensorSpec("b", "int64", ("N", 2, 4)),
+        TensorSpec("c", "string", ("N",)),
+        TensorSpec("d", "float16", ("N", 1)),
+    )
+    rows = [
+        np.array([[1.5, 0.0, -2.0]], np.float32),
+        np.arange(8).reshape(1, 2, 4),
+        np.array(["x"], dtype=object),
+        np.array([[2.0]], np.float16),
+    ]
+    varied = row_variants(specs, rows, 9)
+    for array, row in zip(varied, rows, strict=True):
+        assert array.shape == (9, *row.shape[1:])
+        assert array.dtype == row.dtype
+        assert array[0].tolist() == row[0].tolist()
+    assert len(np.unique(varied[0], axis=0)) == 9
+    assert (np.sign(varied[0]) == np.sign(rows[0])).all()
+    assert len(np.unique(varied[1], axis=0)) == 4
+    assert all((np.sort(one, axis=-1) == rows[1][0]).all() for one in varied[1])
+    assert set(varied[2]) == {"x"}
+    assert row_variants(specs, rows, 1)[1].tolist() == rows[1].tolist()
 
 
 # -- filling up ----------------------------------------------------------------------------------
