@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 TESTING := test check bench coverage lint types native-test
 ENV := .venv/.ready-$(if $(wildcard .venv/.ready-test)$(filter $(TESTING),$(MAKECMDGOALS)),test,demo)
 
-NATIVE := build_native.py $(wildcard infersdk/*/*.pyx infersdk/*/*.pxd csrc/src/*.cpp csrc/include/infersdk/*.hpp)
+NATIVE := build_native.py $(wildcard infersdk/*/*.pyx infersdk/*/*.pxd infersdk/*/*.pxi csrc/src/*.cpp csrc/include/infersdk/*.hpp)
 PYTEST_WORKERS ?= 2
 
 .PHONY: help demo test check bench build coverage lint types native-test clean

@@ -51,7 +51,11 @@ class BuildNative(build_ext):
         if sanitizer:
             flags += [f"-fsanitize={sanitizer}", "-fno-omit-frame-pointer", "-O1"]
             link += [f"-fsanitize={sanitizer}"]
-        headers = [str(path) for path in sorted(Path("csrc/include").rglob("*.hpp"))]
+        headers = [
+            str(path)
+            for folder, pattern in (("csrc/include", "*.hpp"), ("infersdk/_native", "*.px[di]"))
+            for path in sorted(Path(folder).rglob(pattern))
+        ]
         for extension in self.extensions:
             extension.include_dirs += [np.get_include(), "csrc/include"]
             extension.extra_compile_args += flags

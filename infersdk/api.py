@@ -13,7 +13,7 @@ from typing import Any, Literal
 import infersdk.convert  # noqa: F401
 from infersdk.artifact import Artifact
 from infersdk.errors import ConversionError, ParityError
-from infersdk.options import Execution
+from infersdk.options import Batching, Execution
 from infersdk.runtime import Predictor
 
 __all__ = ["convert", "load"]
@@ -26,6 +26,7 @@ def load(
     name: str | None = None,
     on_mismatch: Literal["fallback", "raise", "warn"] = "fallback",
     execution: Execution | None = None,
+    batching: Batching | None = None,
     opset: int | None = None,
 ) -> Predictor:
     """Make a Predictor of any trained model.
@@ -49,7 +50,9 @@ def load(
         What happens when the converted model answers differently or cannot be written: serve the
         source model as it is, raise, or keep the converted model and warn.
     execution : Execution, optional
-        Threads, GIL and calibration.
+        Threads, devices, GIL and calibration.
+    batching : Batching, optional
+        How concurrent calls share runs; measured by default.
     opset : int, optional
         ONNX operator set of the conversion; by default the converter's own choice.
 
@@ -85,7 +88,7 @@ def load(
     conversion = convert_model(
         model, example=example, name=name, on_mismatch=on_mismatch, opset=opset
     )
-    return Predictor(conversion, execution=execution, example=example)
+    return Predictor(conversion, execution=execution, batching=batching, example=example)
 
 
 def convert(

@@ -122,9 +122,9 @@ def test_load_proves_and_serves(converter: TotalConverter) -> None:
     np.testing.assert_array_equal(predictor({"a": 1, "b": 2}), [6.0])
 
 
-def test_the_examples_first_row_is_what_calibration_runs_on(converter: TotalConverter) -> None:
+def test_the_example_is_what_calibration_runs_on(converter: TotalConverter) -> None:
     predictor = infersdk.load(Total(), example=X)
-    assert predictor.calibration.reason == "one row of the example"
+    assert "6 rows of the example" in predictor.calibration.reason
     assert predictor.calibration.run_s is not None
 
 

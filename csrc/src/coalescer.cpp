@@ -339,6 +339,7 @@ Coalescer::StatePtr Coalescer::make_state() const {
   state->config = config_;
   state->cost = cost_;
   state->generation = Library::process_generation();
+  state->stopping = stopped_.load();
   for (const Replica& replica : replicas_) {
     State::ReplicaState own;
     own.backend = replica.backend;
@@ -444,6 +445,7 @@ Status Coalescer::submit(const RequestPtr& request) noexcept {
     }
     Status hired = hire(shared);
     if (!hired.ok() && state->threads.empty()) return hired;
+    request->generation_ = state->generation;
     state->push(request);
     const bool wake = state->idle_batchers > 0 && state->running < state->concurrency;
     lock.unlock();
@@ -454,6 +456,11 @@ Status Coalescer::submit(const RequestPtr& request) noexcept {
 
 Status Coalescer::wait(const RequestPtr& request, int (*check)(void*), void* context) noexcept {
   const uint64_t generation = Library::process_generation();
+  auto forked = [] {
+    return Status(StatusCode::kInternal, "the process was forked while the call waited");
+  };
+  // The threads that would answer are the parent's, and one of them may have held the mutex.
+  if (request->generation_ != generation) return forked();
   std::unique_lock<std::mutex> lock(request->mutex_);
   while (!request->finished_) {
     const int64_t deadline = request->deadline_ns;
@@ -477,9 +484,7 @@ Status Coalescer::wait(const RequestPtr& request, int (*check)(void*), void* con
     if (check != nullptr) {
       lock.unlock();
       const bool stop = check(context) != 0;
-      if (Library::process_generation() != generation) {
-        return Status(StatusCode::kInternal, "the process was forked while the call waited");
-      }
+      if (Library::process_generation() != generation) return forked();
       if (stop) {
         cancel(request, StatusCode::kInterrupted);
         return Status(StatusCode::kInterrupted, "interrupted");
@@ -494,6 +499,7 @@ bool Coalescer::cancel(const RequestPtr& request, StatusCode code) noexcept {
   bool last = false;
   Status ignored = guarded([&]() -> Status {
     const StatePtr& state = current();
+    if (request->generation_ != state->generation) return Status();  // in the parent's queue
     std::lock_guard<std::mutex> lock(state->mutex);
     if (!request->queued_) return Status();
     const RequestPtr keep = request;
@@ -702,6 +708,7 @@ void Coalescer::drain() noexcept {
 }
 
 void Coalescer::stop() noexcept {
+  stopped_.store(true);  // in children too
   Status ignored = guarded([&]() -> Status {
     const StatePtr state = current();
     std::vector<RequestPtr> left;

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from .binder import Bound, RowBinder, TensorBinder, narrowed, take_labels, widen
 from .library import find_library, open_library
-from .session import Session
+from .session import (
+    KEEP_GIL_S,
+    Call,
+    Completions,
+    FunctionQueue,
+    Session,
+    set_cooperative_wait,
+)
 
 __all__ = [
+    "KEEP_GIL_S",
     "Bound",
+    "Call",
+    "Completions",
+    "FunctionQueue",
     "RowBinder",
     "Session",
     "TensorBinder",
     "find_library",
     "narrowed",
     "open_library",
+    "set_cooperative_wait",
     "take_labels",
     "widen",
 ]

@@ -1,6 +1,6 @@
 # What Cython sees of csrc/include/infersdk: declarations only.
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libcpp cimport bool as cbool
 from libcpp.memory cimport shared_ptr
 from libcpp.string cimport string
@@ -43,12 +43,28 @@ cdef extern from "infersdk/status.hpp" namespace "infersdk" nogil:
         kOutOfMemory
         kInterrupted
         kInternal
+        kOverloaded
+        kDeadline
+        kCancelled
+        kClosed
     cdef cppclass Status:
         Status()
         cbool ok()
         StatusCode code()
         int ort_code()
         const string& message()
+
+cdef extern from "infersdk/cost_model.hpp" namespace "infersdk" nogil:
+    cdef cppclass CostModel:
+        CostModel() except +
+        @staticmethod
+        size_t bucket(size_t)
+        int64_t measured_ns(size_t)
+        int64_t expected_ns(size_t)
+        void record(size_t, int64_t)
+        void set(size_t, int64_t)
+
+    cdef size_t COST_BUCKETS "infersdk::CostModel::kBuckets"
 
 cdef extern from "infersdk/library.hpp" namespace "infersdk" nogil:
     cdef cppclass Library:
@@ -109,12 +125,119 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
         void release(Instance*)
         void learn(const int64_t*, size_t, OrtValue**)
         cbool instances_possible()
-        @staticmethod
-        size_t cost_bucket(size_t)
-        int64_t expected_ns(size_t)
-        void record_ns(size_t, int64_t)
-        void set_ns(size_t, int64_t)
+        const shared_ptr[CostModel]& cost()
 
     cdef size_t MAX_INSTANCE_BYTES "infersdk::Session::kMaxInstanceBytes"
-    size_t element_size(ElementType)
+
+cdef extern from "infersdk/clock.hpp" namespace "infersdk" nogil:
     int64_t now_ns()
+
+cdef extern from "infersdk/tensor.hpp" namespace "infersdk" nogil:
+    size_t element_size(ElementType)
+    cdef cppclass AlignedBuffer:
+        void* get()
+        void* release()
+
+    cdef cppclass Tensor:
+        ElementType element
+        vector[int64_t] dims
+        AlignedBuffer data
+        size_t size_bytes
+        vector[string] strings
+        void reserve(ElementType, const vector[int64_t]&) except +
+
+cdef extern from "infersdk/notifier.hpp" namespace "infersdk" nogil:
+    cdef cppclass Notifier:
+        @staticmethod
+        Status create(shared_ptr[Notifier]*)
+        int fd()
+        void drain(vector[shared_ptr[Request]]*)
+
+cdef extern from "infersdk/request.hpp" namespace "infersdk" nogil:
+    cdef cppclass Request:
+        Request() except +
+        vector[Tensor] inputs
+        vector[int64_t] lane
+        void* context
+        size_t n_rows
+        size_t units
+        size_t size_bytes
+        int priority
+        int64_t deadline_ns
+        shared_ptr[Notifier] notifier
+        uint64_t ticket
+        Status status
+        vector[Tensor] outputs
+        int64_t finished_ns
+        int64_t retry_after_ns
+        cbool finished()
+
+    cdef cppclass Piece:
+        shared_ptr[Request] request
+        size_t first_row
+        size_t n_rows
+
+cdef extern from "infersdk/coalescer.hpp" namespace "infersdk" nogil:
+    cdef cppclass Backend:
+        pass
+
+    cdef cppclass Replica:
+        shared_ptr[Backend] backend
+        size_t concurrency
+
+    cdef cppclass CoalescerConfig:
+        cbool merge
+        size_t max_batch_size
+        size_t split_size
+        size_t max_queue_size
+        size_t max_queue_bytes
+
+    cdef cppclass CoalescerStats:
+        uint64_t inline_runs
+        uint64_t batches
+        uint64_t batched_rows
+        uint64_t largest_batch
+        uint64_t refused
+        uint64_t expired
+        uint64_t cancelled
+        uint64_t failed
+        uint64_t replicas_out
+        uint64_t queued_rows
+        uint64_t running
+
+    cdef cppclass Slot "infersdk::Coalescer::Slot":
+        int replica
+        uint64_t generation
+
+    cdef cppclass Coalescer:
+        @staticmethod
+        Status create(CoalescerConfig, vector[Replica], shared_ptr[CostModel],
+                      shared_ptr[Coalescer]*)
+        Slot begin()
+        void end(Slot)
+        Status submit(const shared_ptr[Request]&)
+        Status wait(const shared_ptr[Request]&, InterruptCheck, void*)
+        cbool cancel(const shared_ptr[Request]&, StatusCode)
+        void record_delivery(int64_t)
+        void reconfigure(cbool, size_t, size_t)
+        void drain()
+        void stop()
+        CoalescerStats stats()
+        size_t healthy()
+
+cdef extern from "infersdk/tensor_backend.hpp" namespace "infersdk" nogil:
+    cdef cppclass Padding:
+        Padding() except +
+        size_t n_groups
+        vector[vector[int]] inputs
+        vector[vector[int]] outputs
+        vector[string] fill_strings
+        cbool learned_sizes
+        void add_fill(const char*, size_t) except +
+
+    cdef cppclass TensorBackend(Backend):
+        pass
+
+    shared_ptr[Backend] make_tensor_backend(shared_ptr[CSession], shared_ptr[Padding]) except +
+    void lane_of(const Padding&, const vector[Tensor]&, vector[int64_t]*) except +
+

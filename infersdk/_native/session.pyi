@@ -1,9 +1,12 @@
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, final
 
 from infersdk.types import ValueSpec
 
+KEEP_GIL_S: float
+
 def open_library(path: str) -> str: ...
+def set_cooperative_wait(waiter: Any) -> None: ...
 
 @final
 class Session:
@@ -25,11 +28,96 @@ class Session:
         coerce: Callable[[ValueSpec, Any], Any] | None = None,
     ) -> None: ...
     def run(
-        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+        priority: int = 0,
     ) -> dict[str, Any]: ...
-    def run_ordered(self, inputs: Sequence[Any]) -> list[Any]: ...
+    def run_ordered(
+        self, inputs: Sequence[Any], timeout_s: float | None = None, priority: int = 0
+    ) -> list[Any]: ...
+    def start(
+        self,
+        inputs: Sequence[Any],
+        completions: Completions,
+        timeout_s: float | None = None,
+        priority: int = 0,
+    ) -> Call | None: ...
+    def start_batching(
+        self,
+        *,
+        merge: bool,
+        max_batch_size: int,
+        split_size: int = 0,
+        instances: int = 1,
+        max_queue_size: int = 4096,
+        max_queue_bytes: int = ...,
+        timeout_s: float | None = None,
+        always: bool = False,
+        replicas: Sequence[Session] = (),
+        pad: Mapping[str, Mapping[str, Any]] | None = None,
+        learned_sizes: bool = False,
+    ) -> None: ...
+    def queue_stats(self) -> dict[str, int]: ...
+    def keeps_gil(self, inputs: Sequence[Any]) -> bool: ...
     def expected_run_s(self, size_bytes: int) -> float | None: ...
     def measure(
         self, inputs: Sequence[Any], budget_s: float, max_runs: int = 50
     ) -> tuple[float, int]: ...
+    def set_cost(self, size_bytes: int, run_s: float) -> None: ...
+    def costs(self) -> dict[int, float]: ...
+    def close(self) -> None: ...
+
+@final
+class Call:
+    @property
+    def waiter(self) -> Any: ...
+    def attach(self, waiter: Any) -> None: ...
+    def cancel(self, expired: bool = False) -> bool: ...
+    def result(self) -> Any: ...
+
+@final
+class Completions:
+    def __init__(self) -> None: ...
+    def __len__(self) -> int: ...
+    def fileno(self) -> int: ...
+    def drain(self) -> list[Call]: ...
+
+@final
+class FunctionQueue:
+    @property
+    def name(self) -> str: ...
+    def __init__(
+        self,
+        function: Callable[[list[Any]], Sequence[Any]],
+        *,
+        name: str,
+        max_batch_size: int = 32,
+        instances: int = 1,
+        max_queue_size: int = 4096,
+        timeout_s: float | None = None,
+        merge: bool = True,
+    ) -> None: ...
+    def call(
+        self,
+        value: Any,
+        *,
+        n_rows: int = 1,
+        lane: Hashable | None = None,
+        timeout_s: float | None = None,
+        priority: int = 0,
+    ) -> Any: ...
+    def start(
+        self,
+        value: Any,
+        completions: Completions,
+        *,
+        n_rows: int = 1,
+        lane: Hashable | None = None,
+        timeout_s: float | None = None,
+        priority: int = 0,
+    ) -> Call: ...
+    def stats(self) -> dict[str, int]: ...
     def close(self) -> None: ...

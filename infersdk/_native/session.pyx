@@ -14,9 +14,18 @@ Whether a run keeps the GIL follows the session's cost model: up to KEEP_GIL_NS 
 it back from another thread costs up to the interpreter's switch interval. Runs that are expected to be
 long, or whose length is unknown, happen on a helper thread while the main thread waits in slices, so that
 Ctrl-C works.
+
+Once start_batching() was called, runs that give up the GIL go through csrc's Coalescer: in the caller's
+thread where a replica is idle, through its queue otherwise. What is queued is copied: a caller may leave
+(deadline, Ctrl-C, a cancelled task) while the run still reads it.
+
+Calls from an event loop do not wait: start() queues them, and a Completions object, one for each loop,
+says when they are finished.
 """
 
+import atexit
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -29,32 +38,58 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.exc cimport PyErr_Occurred
 from cpython.list cimport PyList_GET_ITEM
 from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stddef cimport size_t
-from libc.stdint cimport int8_t, int64_t, uint8_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcpy
+from libcpp cimport bool as cbool
 from libcpp.atomic cimport atomic
-from libcpp.memory cimport shared_ptr
+from libcpp.memory cimport make_shared, shared_ptr
+from libcpp.utility cimport move
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from .csession cimport (
+    COST_BUCKETS,
     MAX_INSTANCE_BYTES,
+    Backend,
+    Coalescer,
+    CoalescerConfig,
+    CoalescerStats,
+    CostModel,
     CSession,
     ElementType,
     Instance,
     InstanceSlot,
     InterruptCheck,
     Library,
+    Notifier,
     OrtValue,
+    Padding,
+    Piece,
+    Replica,
+    Request,
     SessionConfig,
+    Slot,
     Status,
     StatusCode,
+    Tensor,
     ValueInfo,
     element_size,
+    lane_of,
+    make_tensor_backend,
     now_ns,
 )
 
-from ..errors import ClosedError, InputError, MissingDependencyError, SessionError
+from ..errors import (
+    ClosedError,
+    DeadlineError,
+    InputError,
+    MissingDependencyError,
+    OverloadedError,
+    SessionError,
+)
 from ..types import MapSpec, OptionalSpec, SequenceSpec, TensorSpec
 
 cnp.import_array()
@@ -65,7 +100,8 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     int PyUnicode_Check(object)
 
-__all__ = ["Session", "open_library"]
+__all__ = ["KEEP_GIL_S", "Call", "Completions", "FunctionQueue", "Session", "open_library",
+           "set_cooperative_wait"]
 
 cdef enum:
     KIND_TENSOR = 1
@@ -76,8 +112,10 @@ cdef enum:
     ELEMENT_STRING = 8
     N_ELEMENTS = 27
     MAX_KEY = 128       # ints in the hot way's key: inputs of a model with more axes go the general way
+    HAND_OVER_BYTES = 64 * 1024     # larger outputs of a queued call are handed over, not copied
 
 cdef int64_t KEEP_GIL_NS = 60_000
+KEEP_GIL_S = KEEP_GIL_NS * 1e-9
 cdef int64_t INTERRUPTIBLE_NS = 100_000_000
 
 _NAMES = (
@@ -247,10 +285,24 @@ cdef class Session:
     cdef object coerce
     cdef atomic[int] in_flight
     cdef atomic[int] closed
+    cdef shared_ptr[Coalescer] coalescer     # null until start_batching()
+    cdef shared_ptr[Padding] padding
+    cdef vector[shared_ptr[CSession]] replicas
+    cdef bint merges
+    cdef bint always_queue
+    cdef size_t split_size
+    cdef double default_timeout_s            # 0: none
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
         self.closed.store(1)
+
+    def __dealloc__(self):
+        # Joins the batcher threads, which may need the GIL.
+        with nogil:
+            self.coalescer.reset()
+            self.replicas.clear()
+            self.session.reset()
 
     def __init__(self, model, *, str name="model", int threads=1,
                  str graph_optimization="all", release_gil=None, external_folder=None, coerce=None):
@@ -337,9 +389,14 @@ cdef class Session:
                 self.closed.store(0)
                 _reraise()
         with nogil:
+            if self.coalescer.get() != NULL:
+                self.coalescer.get().drain()        # calls of event loops, which nobody waits for here
+                self.coalescer.get().stop()
+                self.coalescer.reset()
+            self.replicas.clear()
             self.session.reset()
 
-    def run(self, inputs, outputs=None):
+    def run(self, inputs, outputs=None, *, timeout_s=None, int priority=0):
         """Run the model on named inputs.
 
         Parameters
@@ -349,6 +406,10 @@ cdef class Session:
             of str), a list for a sequence, a dict for a map, None for an absent optional.
         outputs : sequence of str, optional
             The outputs to give; all by default.
+        timeout_s : float, optional
+            The most seconds that the call may wait for a run.
+        priority : int
+            Where calls wait, those of a higher one go first.
 
         Returns
         -------
@@ -359,6 +420,10 @@ cdef class Session:
         ------
         InputError
             A name, dtype or shape does not fit the model.
+        OverloadedError
+            The queue is full, or too long for the call to be answered in time.
+        DeadlineError
+            The time ran out.
         SessionError
             ONNX Runtime failed.
         ClosedError
@@ -384,20 +449,22 @@ cdef class Session:
                     break
                 ordered.append(<object>found)
             else:
-                results = self._run_list(ordered)
+                results = self._run_list(ordered, self._deadline(timeout_s), priority)
                 named = {}
                 for i in range(len(results)):
                     named[self.output_names[i]] = results[i]
                 return named
         return self._run_named(given, outputs)
 
-    def run_ordered(self, inputs):
+    def run_ordered(self, inputs, timeout_s=None, int priority=0):
         """Run the model on all its inputs, in the graph's order.
 
         Parameters
         ----------
         inputs : list or tuple
             As the values of :meth:`run`.
+        timeout_s, priority
+            As for :meth:`run`.
 
         Returns
         -------
@@ -406,27 +473,61 @@ cdef class Session:
 
         Raises
         ------
-        InputError, SessionError, ClosedError
+        InputError, OverloadedError, DeadlineError, SessionError, ClosedError
             As :meth:`run`.
         """
-        return self._run_list(inputs if type(inputs) is list else list(inputs))
+        return self._run_list(inputs if type(inputs) is list else list(inputs),
+                              self._deadline(timeout_s), priority)
 
-    cdef list _run_list(self, list inputs):
+    cdef int64_t _deadline(self, timeout_s) except -1:
+        """The time a call may take until, on now_ns()'s clock; 0 for no limit."""
+        cdef double seconds
+        if timeout_s is None:
+            if self.default_timeout_s == 0:
+                return 0
+            seconds = self.default_timeout_s
+        else:
+            seconds = timeout_s
+        return _deadline_after(seconds, self.name)
+
+    cdef list _run_list(self, list inputs, int64_t deadline_ns, int priority):
         cdef list result
         self.in_flight.fetch_add(1)
         try:
             if self.closed.load():
                 self._raise_closed()
             if self.hot:
-                result = self._run_hot(inputs)
+                result = self._run_hot(inputs, deadline_ns, priority)
                 if result is not None:
                     return result
-            if len(inputs) > len(self.input_names):
-                raise InputError.mismatch(expected=f"{len(self.input_names)} inputs",
-                                          given=f"{len(inputs)}", model=self.name)
-            return self._run_general(dict(zip(self.input_names, inputs)), None)
+            self._check_count(inputs)
+            if self.hot and self.coalescer.get() != NULL and len(inputs) == len(self.input_names):
+                # Of the wrong dtype or layout: put right, it may be queued like any other.
+                inputs = self._arranged(inputs)
+                result = self._run_hot(inputs, deadline_ns, priority)
+                if result is not None:
+                    return result
+            return self._run_general(self.session.get(), dict(zip(self.input_names, inputs)), None)
         finally:
             self.in_flight.fetch_sub(1)
+
+    cdef int _check_count(self, list inputs) except -1:
+        if len(inputs) > len(self.input_names):
+            raise InputError.mismatch(expected=f"{len(self.input_names)} inputs",
+                                      given=f"{len(inputs)}", model=self.name)
+        return 0
+
+    cdef list _arranged(self, list inputs):
+        """Arrays of the graph's own dtypes, shapes and layout."""
+        cdef list arranged = []
+        cdef size_t i
+        for i in range(self.checks.size()):
+            given = inputs[i]
+            if self.coerce is not None:
+                given = self.coerce(self.inputs[i], given)
+            arranged.append(self._checked_array(self.session.get().inputs()[i], given,
+                                                self.input_names[i]))
+        return arranged
 
     def expected_run_s(self, Py_ssize_t size_bytes):
         """The measured seconds of a run over inputs of that many bytes; None while unmeasured."""
@@ -435,7 +536,7 @@ cdef class Session:
         try:
             if self.closed.load():
                 self._raise_closed()
-            expected = self.session.get().expected_ns(CSession.cost_bucket(size_bytes))
+            expected = self.session.get().cost().get().measured_ns(CostModel.bucket(size_bytes))
         finally:
             self.in_flight.fetch_sub(1)
         return None if expected == 0 else expected * 1e-9
@@ -472,7 +573,7 @@ cdef class Session:
             size_bytes += getattr(value, "nbytes", 0)
         while True:
             before = now_ns()
-            self._run_list(list(inputs))
+            self._measured_run(list(inputs))
             times.append((now_ns() - before) * 1e-9)
             if len(times) >= max_runs or (now_ns() - started) * 1e-9 >= budget_s:
                 break
@@ -482,10 +583,50 @@ cdef class Session:
         try:
             if self.closed.load():
                 self._raise_closed()
-            self.session.get().set_ns(CSession.cost_bucket(size_bytes), <int64_t>(median * 1e9))
+            self.session.get().cost().get().set(
+                CostModel.bucket(size_bytes), <int64_t>(median * 1e9))
         finally:
             self.in_flight.fetch_sub(1)
         return median, len(counted)
+
+    def set_cost(self, Py_ssize_t size_bytes, double run_s):
+        """Tell the cost model what a run over inputs of that many bytes takes, in seconds."""
+        if self.closed.load():
+            self._raise_closed()
+        self.session.get().cost().get().set(CostModel.bucket(size_bytes), <int64_t>(run_s * 1e9))
+
+    def costs(self):
+        """The moving averages of run time in service.
+
+        Returns
+        -------
+        dict of int to float
+            The least bytes of inputs of each measured size class (a power of two), and its seconds.
+        """
+        cdef size_t bucket
+        cdef int64_t measured
+        result = {}
+        if self.closed.load():
+            return result
+        for bucket in range(COST_BUCKETS):
+            measured = self.session.get().cost().get().measured_ns(bucket)
+            if measured > 0:
+                result[1 << bucket] = measured * 1e-9
+        return result
+
+    cdef int _measured_run(self, list inputs) except -1:
+        # Measurements are of the model alone, whatever waits in the queue.
+        cdef shared_ptr[Coalescer] coalescer
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            self._check_count(inputs)
+            if not (self.hot and self._run_unqueued(inputs)):
+                self._run_general(self.session.get(), dict(zip(self.input_names, inputs)), None)
+        finally:
+            self.in_flight.fetch_sub(1)
+        return 0
 
     cdef _raise_closed(self):
         raise ClosedError(f"Model `{self.name}` is closed; load it again to use it")
@@ -503,59 +644,99 @@ cdef class Session:
         try:
             if self.closed.load():
                 self._raise_closed()
-            result = self._run_general(inputs, names)
+            result = self._run_general(self.session.get(), inputs, names)
         finally:
             self.in_flight.fetch_sub(1)
         return dict(zip(names, result))
 
     # --- the hot way ------------------------------------------------------------------------------
 
-    cdef list _run_hot(self, list inputs):
-        """Run on an Instance; None where the inputs do not allow it or none is idle."""
-        cdef CSession* session = self.session.get()
-        cdef int64_t key[MAX_KEY]
-        cdef size_t key_length = 0
-        cdef size_t total_bytes = 0
+    cdef bint _key_of(self, list inputs, int64_t* key, size_t* key_length, size_t* total_bytes,
+                      int64_t* n_rows) except -1:
+        """Shapes and size of inputs that are the right arrays already; False where they are not.
+
+        ``n_rows`` becomes the length of the first axis that all inputs share, or -1.
+        """
         cdef size_t n = self.checks.size()
         cdef size_t i
         cdef int axis, ndim
         cdef InputCheck* check
         cdef cnp.ndarray array
-        cdef Instance* instance
-        cdef InstanceSlot* slot
-        cdef list result
-        cdef bint general = False
+        key_length[0] = 0
+        total_bytes[0] = 0
+        n_rows[0] = -1
         if <size_t>len(inputs) != n:
-            return None
+            return False
         for i in range(n):
             value = <object>PyList_GET_ITEM(inputs, i)
             check = &self.checks[i]
             if type(value) is not cnp.ndarray:
-                return None
+                return False
             array = <cnp.ndarray>value
             ndim = cnp.PyArray_NDIM(array)
             if (cnp.PyArray_TYPE(array) != check.typenum
                     and not self._same_width(array, check)):
-                return None
+                return False
             if not cnp.PyArray_ISCARRAY_RO(array):
-                return None
+                return False
             if check.has_shape and ndim != check.ndim:
-                return None
-            if key_length + ndim + 1 > MAX_KEY:
-                return None
-            key[key_length] = ndim
-            key_length += 1
+                return False
+            if key_length[0] + ndim + 1 > MAX_KEY:
+                return False
+            key[key_length[0]] = ndim
+            key_length[0] += 1
             for axis in range(ndim):
-                key[key_length] = cnp.PyArray_DIM(array, axis)
-                if check.has_shape and check.dims[axis] >= 0 and check.dims[axis] != key[key_length]:
-                    return None
-                key_length += 1
-            total_bytes += cnp.PyArray_NBYTES(array)
-        if total_bytes > MAX_INSTANCE_BYTES:
+                key[key_length[0]] = cnp.PyArray_DIM(array, axis)
+                if (check.has_shape and check.dims[axis] >= 0
+                        and check.dims[axis] != key[key_length[0]]):
+                    return False
+                key_length[0] += 1
+            total_bytes[0] += cnp.PyArray_NBYTES(array)
+            if ndim == 0 or (i > 0 and cnp.PyArray_DIM(array, 0) != n_rows[0]):
+                n_rows[0] = -1
+            elif i == 0:
+                n_rows[0] = cnp.PyArray_DIM(array, 0)
+        return True
+
+    cdef list _run_hot(self, list inputs, int64_t deadline_ns, int priority):
+        """Run arrays that need no conversion; None where they need one."""
+        cdef int64_t key[MAX_KEY]
+        cdef size_t key_length, total_bytes
+        cdef int64_t n_rows
+        if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
             return None
+        if self.coalescer.get() != NULL and n_rows != 0 and (
+            self.always_queue or not self._keeps_gil(self.session.get().cost().get().measured_ns(
+                CostModel.bucket(total_bytes)))):
+            if n_rows > 0 or not self.merges:
+                return self._run_coalesced(inputs, key, key_length, total_bytes, n_rows, deadline_ns,
+                                           priority)
+        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
+
+    cdef bint _run_unqueued(self, list inputs) except -1:
+        cdef int64_t key[MAX_KEY]
+        cdef size_t key_length, total_bytes
+        cdef int64_t n_rows
+        if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
+            return False
+        self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
+        return True
+
+    cdef list _run_arrays(self, CSession* session, list inputs, const int64_t* key,
+                          size_t key_length, size_t total_bytes):
+        """Run in this thread: on an Instance, where there is one for these shapes."""
+        cdef size_t n = self.checks.size()
+        cdef size_t i
+        cdef cnp.ndarray array
+        cdef Instance* instance
+        cdef InstanceSlot* slot
+        cdef list result
+        if total_bytes > MAX_INSTANCE_BYTES:
+            return self._run_general(session, dict(zip(self.input_names, inputs)), None)
         instance = session.acquire(key, key_length)
         if instance == NULL:
-            return self._run_general(dict(zip(self.input_names, inputs)), None, key, key_length)
+            return self._run_general(session, dict(zip(self.input_names, inputs)), None, key,
+                                     key_length)
         try:
             for i in range(n):
                 array = <cnp.ndarray>PyList_GET_ITEM(inputs, i)
@@ -585,8 +766,9 @@ cdef class Session:
 
     cdef int _run_instance(self, CSession* session, Instance* instance,
                            size_t total_bytes) except -1:
-        cdef size_t bucket = CSession.cost_bucket(total_bytes)
-        cdef int64_t expected = session.expected_ns(bucket)
+        cdef size_t bucket = CostModel.bucket(total_bytes)
+        cdef CostModel* cost = self.session.get().cost().get()
+        cdef int64_t expected = cost.measured_ns(bucket)
         cdef int64_t started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
@@ -604,7 +786,7 @@ cdef class Session:
                 elapsed = now_ns() - started    # before the GIL is back, which may take longer
         if not status.ok():
             self._raise(status)
-        session.record_ns(bucket, elapsed)
+        cost.record(bucket, elapsed)
         return 0
 
     cdef inline bint _keeps_gil(self, int64_t expected) noexcept:
@@ -612,11 +794,326 @@ cdef class Session:
             return self.release_gil == 0
         return 0 < expected <= KEEP_GIL_NS
 
+    # --- the queue ----------------------------------------------------------------------------------
+
+    def start_batching(self, *, bint merge, Py_ssize_t max_batch_size, Py_ssize_t split_size=0,
+                       Py_ssize_t instances=1, Py_ssize_t max_queue_size=4096,
+                       Py_ssize_t max_queue_bytes=256 * 2**20, timeout_s=None, bint always=False,
+                       replicas=(), pad=None, bint learned_sizes=False):
+        """From now on, let runs that give up the GIL share replicas and batches.
+
+        Called again, it changes ``merge``, ``max_batch_size`` and ``split_size``, and nothing else.
+
+        Parameters
+        ----------
+        merge : bool
+            Rows of different calls may share a run; every input and output must have them along its
+            first axis.
+        max_batch_size : int
+            The most rows in a shared run.
+        split_size : int
+            Calls of more rows are cut into runs of that many; 0 never does.
+        instances : int
+            Runs that may be under way at once on each replica.
+        max_queue_size, max_queue_bytes : int
+            The most rows, and bytes of their inputs, that may wait.
+        timeout_s : float, optional
+            How long a call may take that does not say so itself.
+        always : bool
+            Short runs too, which would keep the GIL otherwise.
+        replicas : sequence of Session
+            The same model on other devices.
+        pad : dict, optional
+            Axis name to ``{input name: fill value}``: axes that may be filled up.
+        learned_sizes : bool
+            Fill up to a few sizes that come back, not to the longest of each batch.
+
+        Raises
+        ------
+        SessionError
+            ONNX Runtime failed, or the graph's values cannot be queued (sequences, maps, ...).
+        """
+        cdef CoalescerConfig config
+        cdef vector[Replica] backends
+        cdef Replica replica
+        cdef Session other
+        cdef Status status
+        cdef shared_ptr[Coalescer] coalescer
+        if self.closed.load():
+            self._raise_closed()
+        if not self.hot:
+            raise SessionError(f"Model `{self.name}` has inputs or outputs that are not tensors, "
+                               "which cannot be queued", model=self.name)
+        self.merges = merge
+        self.split_size = split_size
+        self.always_queue = always
+        if self.coalescer.get() != NULL:
+            self.coalescer.get().reconfigure(merge, max_batch_size, split_size)
+            return
+        config.merge = merge
+        config.max_batch_size = max_batch_size
+        config.split_size = split_size
+        config.max_queue_size = max_queue_size
+        config.max_queue_bytes = max_queue_bytes
+        self.padding = self._make_padding(pad or {}, learned_sizes)
+        self.replicas.clear()
+        for other in (self, *replicas):
+            self.replicas.push_back(other.session)
+            replica.backend = make_tensor_backend(other.session, self.padding)
+            replica.concurrency = instances
+            backends.push_back(replica)
+        status = Coalescer.create(config, backends, self.session.get().cost(), &coalescer)
+        self._check(status)
+        self.default_timeout_s = timeout_s or 0
+        self.coalescer = coalescer
+
+    def queue_stats(self):
+        """Counts since batching was started, and what waits and runs now; {} without batching."""
+        cdef CoalescerStats stats
+        if self.coalescer.get() == NULL:
+            return {}
+        with nogil:
+            stats = self.coalescer.get().stats()
+        return _stats(stats, self.coalescer.get().healthy())
+
+    cdef shared_ptr[Padding] _make_padding(self, pad, bint learned_sizes) except *:
+        cdef shared_ptr[Padding] padding = make_shared[Padding]()
+        cdef vector[int] groups
+        cdef bytes fill
+        names = list(pad)
+        padding.get().n_groups = len(names)
+        padding.get().learned_sizes = learned_sizes
+        for specs, is_input in ((self.inputs, True), (self.outputs, False)):
+            for spec in specs:
+                groups.clear()
+                fill = b""
+                text = ""
+                for axis, dim in enumerate(spec.shape or ()):
+                    if axis == 0 or dim not in names:
+                        groups.push_back(-1)
+                        continue
+                    groups.push_back(names.index(dim))
+                    if not is_input:
+                        continue
+                    value = pad[dim][spec.name]
+                    if spec.dtype == "string":
+                        text = str(value)
+                    else:
+                        fill = np.asarray(value).astype(_dtype_of(_NAMES.index(spec.dtype))).tobytes()
+                if is_input:
+                    padding.get().inputs.push_back(groups)
+                    padding.get().fill_strings.push_back(text.encode())
+                    padding.get().add_fill(fill, len(fill))
+                else:
+                    padding.get().outputs.push_back(groups)
+        return padding
+
+    cdef list _run_coalesced(self, list inputs, const int64_t* key, size_t key_length,
+                             size_t total_bytes, int64_t n_rows, int64_t deadline_ns, int priority):
+        cdef Coalescer* coalescer = self.coalescer.get()
+        cdef Slot slot
+        if _cooperates():
+            return self._yield_for(inputs, deadline_ns, priority)
+        cdef shared_ptr[Request] request
+        cdef Status status
+        cdef InterruptCheck interrupt = NULL
+        if self.split_size == 0 or n_rows <= <int64_t>self.split_size:
+            slot = coalescer.begin()
+            if slot.replica >= 0:
+                try:
+                    return self._run_arrays(self.replicas[slot.replica].get(), inputs, key,
+                                            key_length, total_bytes)
+                except SessionError:
+                    if self.replicas.size() == 1:
+                        raise
+                    # The queue knows how to ask another replica.
+                finally:
+                    coalescer.end(slot)
+        request = self._request(inputs, total_bytes, n_rows, deadline_ns, priority)
+        if _in_main_thread():
+            interrupt = _check_signals
+        with nogil:
+            status = coalescer.submit(request)
+            if status.ok():
+                status = coalescer.wait(request, interrupt, NULL)
+        if status.code() == StatusCode.kClosed and not self.closed.load():
+            # The interpreter is ending, and with it the batcher threads; this call can still be run.
+            return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
+        return self._answer(request, status)
+
+    cdef list _yield_for(self, list inputs, int64_t deadline_ns, int priority):
+        cdef double timeout_s = 0 if deadline_ns == 0 else (deadline_ns - now_ns()) * 1e-9
+        call = self.start(inputs, _cooperative.completions(), timeout_s or None, priority)
+        if not _cooperative.wait(call, timeout_s):
+            raise DeadlineError(f"Model `{self.name}` did not answer in time: still running",
+                                timeout_s=timeout_s, model=self.name)
+        return call.result()
+
+    cdef list _answer(self, shared_ptr[Request] request, const Status& status):
+        cdef list result = []
+        cdef size_t i
+        cdef Request* finished = request.get()
+        if not (<Status*>&status).ok():
+            self._raise_refused(finished, status)
+        for i in range(finished.outputs.size()):
+            result.append(self._tensor_out(&finished.outputs[i], i))
+        self.coalescer.get().record_delivery(now_ns() - finished.finished_ns)
+        return result
+
+    cdef int _raise_refused(self, Request* request, const Status& status) except -1:
+        cdef StatusCode code = (<Status*>&status).code()
+        if code == StatusCode.kOverloaded:
+            raise OverloadedError(
+                f"Model `{self.name}` is overloaded: {_text((<Status*>&status).message())}; "
+                f"retry in {request.retry_after_ns * 1e-9:.3g} s",
+                retry_after_s=request.retry_after_ns * 1e-9, model=self.name)
+        return self._raise(status)
+
+    cdef shared_ptr[Request] _request(self, list inputs, size_t total_bytes, int64_t n_rows,
+                                      int64_t deadline_ns, int priority) except *:
+        """The call with a copy of its inputs, which may outlive the caller's interest in it."""
+        cdef shared_ptr[Request] request = make_shared[Request]()
+        cdef Tensor* tensor
+        cdef cnp.ndarray array
+        cdef vector[int64_t] dims
+        cdef PyObject** items
+        cdef const char* text
+        cdef Py_ssize_t i, k, length
+        cdef int axis
+        cdef Py_ssize_t n = self.checks.size()
+        cdef void* data
+        request.get().inputs.resize(n)
+        for i in range(n):
+            array = <cnp.ndarray>PyList_GET_ITEM(inputs, i)
+            tensor = &request.get().inputs[i]
+            dims.clear()
+            for axis in range(cnp.PyArray_NDIM(array)):
+                dims.push_back(cnp.PyArray_DIM(array, axis))
+            tensor.reserve(<ElementType>self.checks[i].element, dims)
+            if self.checks[i].string:
+                items = <PyObject**>cnp.PyArray_DATA(array)
+                for k in range(cnp.PyArray_SIZE(array)):
+                    text = self._utf8(items, k, &length, i)
+                    tensor.strings[k].assign(text, length)
+                    total_bytes += length
+            elif tensor.size_bytes > HAND_OVER_BYTES:
+                data = cnp.PyArray_DATA(array)
+                with nogil:
+                    memcpy(tensor.data.get(), data, tensor.size_bytes)
+            elif tensor.size_bytes > 0:
+                memcpy(tensor.data.get(), cnp.PyArray_DATA(array), tensor.size_bytes)
+        lane_of(self.padding.get()[0], request.get().inputs, &request.get().lane)
+        if n_rows <= 0:
+            # Without rows that all inputs share it is run on its own: its lane is nobody else's.
+            request.get().lane.push_back(<int64_t><size_t>request.get())
+        request.get().n_rows = n_rows if n_rows > 0 else 1
+        request.get().units = total_bytes if total_bytes > 0 else 1
+        request.get().size_bytes = total_bytes
+        request.get().deadline_ns = deadline_ns
+        request.get().priority = priority
+        return request
+
+    cdef object _tensor_out(self, Tensor* tensor, size_t position):
+        cdef cnp.npy_intp shape[32]
+        cdef size_t i
+        cdef list items
+        cdef cnp.ndarray array
+        if self.outputs[position].dtype == "string":
+            items = [
+                PyUnicode_DecodeUTF8(tensor.strings[i].data(), tensor.strings[i].size(), b"replace")
+                for i in range(tensor.strings.size())
+            ]
+            strings = np.empty(len(items), dtype=object)
+            strings[:] = items
+            return strings.reshape([tensor.dims[i] for i in range(tensor.dims.size())])
+        if tensor.size_bytes < HAND_OVER_BYTES:
+            return _copy_out(tensor.dims, self.output_typenums[position], tensor.data.get(),
+                             tensor.size_bytes)
+        for i in range(tensor.dims.size()):
+            shape[i] = tensor.dims[i]
+        owner = PyCapsule_New(tensor.data.get(), NULL, _free_capsule)
+        array = cnp.PyArray_SimpleNewFromData(
+            <int>tensor.dims.size(), shape, self.output_typenums[position], tensor.data.release())
+        cnp.set_array_base(array, owner)
+        return array
+
+    def keeps_gil(self, inputs):
+        """Whether these inputs (arrays, in the graph's order) would run at once, keeping the GIL."""
+        cdef size_t total_bytes = 0
+        if self.coalescer.get() == NULL or self.always_queue:
+            return False
+        for value in inputs:
+            total_bytes += getattr(value, "nbytes", 0)
+        return self._keeps_gil(
+            self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes)))
+
+    def start(self, inputs, Completions completions, timeout_s=None, int priority=0):
+        """Queue a run and come back at once.
+
+        Parameters
+        ----------
+        inputs : list
+            As for :meth:`run_ordered`.
+        completions : Completions
+            What will tell that the call is finished.
+        timeout_s, priority
+            As for :meth:`run`.
+
+        Returns
+        -------
+        Call or None
+            None where these inputs cannot be queued: no batching, or no rows.
+
+        Raises
+        ------
+        InputError, OverloadedError, DeadlineError, ClosedError
+            As :meth:`run`.
+        """
+        cdef int64_t key[MAX_KEY]
+        cdef size_t key_length, total_bytes
+        cdef int64_t n_rows
+        cdef list arrays = inputs if type(inputs) is list else list(inputs)
+        cdef shared_ptr[Request] request
+        cdef Status status
+        cdef Call call
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            if self.coalescer.get() == NULL:
+                return None
+            if not self._key_of(arrays, key, &key_length, &total_bytes, &n_rows):
+                self._check_count(arrays)
+                if <size_t>len(arrays) != self.checks.size():
+                    return None
+                arrays = self._arranged(arrays)
+                if not self._key_of(arrays, key, &key_length, &total_bytes, &n_rows):
+                    return None
+            if n_rows == 0 or (n_rows < 0 and self.merges):
+                return None
+            request = self._request(arrays, total_bytes, n_rows, self._deadline(timeout_s), priority)
+            call = Call.__new__(Call)
+            call.session = self
+            call.coalescer = self.coalescer
+            call.request = request
+            completions.add(call)
+            status = self.coalescer.get().submit(request)
+            if not status.ok():
+                completions.forget(call)
+                self._raise_refused(request.get(), status)
+            return call
+        finally:
+            self.in_flight.fetch_sub(1)
+
+    cdef list _result(self, Call call):
+        return self._answer(call.request, call.request.get().status)
+
     # --- the general way ----------------------------------------------------------------------------
 
-    cdef list _run_general(self, dict inputs, names, const int64_t* key=NULL, size_t key_length=0):
+    cdef list _run_general(self, CSession* session, dict inputs, names, const int64_t* key=NULL,
+                           size_t key_length=0):
         """Run on fresh values; `names` None means all outputs. With `key`, keep an Instance after."""
-        cdef CSession* session = self.session.get()
+        cdef CostModel* cost = self.session.get().cost().get()
         cdef vector[OrtValue*] values
         cdef vector[OrtValue*] results
         cdef vector[const char*] c_inputs
@@ -654,8 +1151,8 @@ cdef class Session:
             for name in names:
                 c_outputs.push_back(self.output_name_bytes[<size_t>self.output_position[name]].c_str())
             results.resize(c_outputs.size())
-            bucket = CSession.cost_bucket(total_bytes)
-            expected = session.expected_ns(bucket)
+            bucket = CostModel.bucket(total_bytes)
+            expected = cost.measured_ns(bucket)
             if self._keeps_gil(expected):
                 started = now_ns()
                 status = session.run(c_inputs.data(), <const OrtValue**>values.data(), values.size(),
@@ -672,7 +1169,7 @@ cdef class Session:
                     elapsed = now_ns() - started
             if not status.ok():
                 self._raise(status)
-            session.record_ns(bucket, elapsed)
+            cost.record(bucket, elapsed)
             if key != NULL:
                 session.learn(key, key_length, results.data())
             result = []
@@ -779,21 +1276,7 @@ cdef class Session:
         cdef size_t i
         cdef size_t size_bytes
         cdef Py_ssize_t index
-        spec = _spec(info)
-        expected = f"{spec.dtype} {_shape_text(spec.shape)}"
-        if not isinstance(given, np.ndarray):
-            raise InputError.mismatch(expected=expected, given=_describe(given), model=self.name,
-                                      field=name)
-        array = self._layout(given, element, expected, name)
-        if info.has_shape:
-            fits = cnp.PyArray_NDIM(array) == <int>info.dims.size()
-            if fits:
-                for i in range(info.dims.size()):
-                    if info.dims[i] >= 0 and info.dims[i] != cnp.PyArray_DIM(array, <int>i):
-                        fits = False
-            if not fits:
-                raise InputError.mismatch(expected=expected, given=_describe(given),
-                                          model=self.name, field=name)
+        array = self._checked_array(info, given, name)
         for i in range(<size_t>cnp.PyArray_NDIM(array)):
             dims.push_back(cnp.PyArray_DIM(array, <int>i))
         total_bytes[0] += cnp.PyArray_NBYTES(array)
@@ -820,6 +1303,27 @@ cdef class Session:
             self._raise(status)
         return value
 
+    cdef cnp.ndarray _checked_array(self, const ValueInfo& info, given, str name):
+        """An array of the value's dtype and shape, in C order."""
+        cdef cnp.ndarray array
+        cdef size_t i
+        spec = _spec(info)
+        expected = f"{spec.dtype} {_shape_text(spec.shape)}"
+        if not isinstance(given, np.ndarray):
+            raise InputError.mismatch(expected=expected, given=_describe(given), model=self.name,
+                                      field=name)
+        array = self._layout(given, <int>info.element, expected, name)
+        if info.has_shape:
+            fits = cnp.PyArray_NDIM(array) == <int>info.dims.size()
+            if fits:
+                for i in range(info.dims.size()):
+                    if info.dims[i] >= 0 and info.dims[i] != cnp.PyArray_DIM(array, <int>i):
+                        fits = False
+            if not fits:
+                raise InputError.mismatch(expected=expected, given=_describe(given),
+                                          model=self.name, field=name)
+        return array
+
     cdef cnp.ndarray _layout(self, given, int element, str expected, str name):
         """The array in C order and native byte order; its dtype must already be right."""
         dtype = given.dtype
@@ -838,6 +1342,18 @@ cdef class Session:
             given = given.copy(order="C")      # (np.ascontiguousarray would make 0-d arrays 1-d)
         return given
 
+    cdef const char* _utf8(self, PyObject** items, Py_ssize_t i, Py_ssize_t* length,
+                           Py_ssize_t position) except NULL:
+        """The text of one element of input `position`; borrowed from it."""
+        cdef const char* text = NULL
+        if items[i] == NULL or not PyUnicode_Check(<object>items[i]):
+            self._raise_string(position, i, None if items[i] == NULL else <object>items[i], None)
+        try:
+            text = PyUnicode_AsUTF8AndSize(<object>items[i], length)
+        except UnicodeEncodeError as error:
+            self._raise_string(position, i, <object>items[i], error)
+        return text
+
     cdef int _fill_strings(self, OrtValue* value, cnp.ndarray array, Py_ssize_t position) except -1:
         cdef Py_ssize_t n = cnp.PyArray_SIZE(array)
         cdef PyObject** items = <PyObject**>cnp.PyArray_DATA(array)
@@ -846,12 +1362,7 @@ cdef class Session:
         cdef char* target = NULL
         cdef Status status
         for i in range(n):
-            if items[i] == NULL or not PyUnicode_Check(<object>items[i]):
-                self._raise_string(position, i, None if items[i] == NULL else <object>items[i], None)
-            try:
-                text = PyUnicode_AsUTF8AndSize(<object>items[i], &length)
-            except UnicodeEncodeError as error:
-                self._raise_string(position, i, <object>items[i], error)
+            text = self._utf8(items, i, &length, position)
             status = self.library.check(self.library.api().GetResizedStringTensorElementBuffer(
                 value, i, length, &target))
             if not status.ok():
@@ -979,6 +1490,11 @@ cdef class Session:
             raise MemoryError()
         if code == StatusCode.kInterrupted:
             raise KeyboardInterrupt
+        if code == StatusCode.kClosed:
+            self._raise_closed()
+        if code == StatusCode.kDeadline:
+            raise DeadlineError(f"Model `{self.name}` did not answer in time: {message}",
+                                model=self.name)
         if code == StatusCode.kInvalidArgument:
             raise InputError(f"ONNX Runtime refused the inputs of model `{self.name}`: {message}",
                              model=self.name)
@@ -997,6 +1513,39 @@ cdef extern from *:
     void _sleep_a_little "infersdk_sleep_a_little"() noexcept nogil
 
 
+cdef void _free_capsule(object capsule) noexcept:
+    free(PyCapsule_GetPointer(capsule, NULL))
+
+
+cdef int64_t _deadline_after(double seconds, str name) except -1:
+    """Seconds from now on now_ns()'s clock."""
+    if seconds != seconds:
+        raise ValueError("timeout_s must be a number of seconds, got nan")
+    if seconds <= 0:
+        raise DeadlineError(f"Model `{name}` was given {seconds:g} s, in which nothing can be done; "
+                            "give a timeout_s above 0", timeout_s=seconds, model=name)
+    if seconds > 1e9:
+        return 0
+    return now_ns() + <int64_t>(seconds * 1e9)
+
+
+cdef dict _stats(const CoalescerStats& stats, size_t healthy):
+    return {
+        "inline_runs": stats.inline_runs,
+        "batches": stats.batches,
+        "batched_rows": stats.batched_rows,
+        "largest_batch": stats.largest_batch,
+        "refused": stats.refused,
+        "expired": stats.expired,
+        "cancelled": stats.cancelled,
+        "failed": stats.failed,
+        "replicas_out": stats.replicas_out,
+        "replicas_in": healthy,
+        "queued_rows": stats.queued_rows,
+        "running": stats.running,
+    }
+
+
 cdef cnp.ndarray _copy_out(const vector[int64_t]& dims, int typenum, const void* data,
                            size_t size_bytes):
     cdef cnp.npy_intp shape[32]
@@ -1013,6 +1562,30 @@ cdef cnp.ndarray _copy_out(const vector[int64_t]& dims, int typenum, const void*
 cdef int _reraise() except -1:
     # A signal handler has already set the exception.
     return -1
+
+
+# Who waits instead of the thread, where threads are greenlets; see set_cooperative_wait().
+cdef object _cooperative = None
+cdef dict _modules = sys.modules
+
+
+def set_cooperative_wait(waiter):
+    """Give an object that waits without blocking the thread, in processes that have gevent imported.
+
+    Parameters
+    ----------
+    waiter : object
+        ``active() -> bool``, ``completions() -> Completions`` and
+        ``wait(call, timeout_s: float) -> bool``: False if the time was up first, 0 meaning no limit.
+    """
+    global _cooperative
+    _cooperative = waiter
+
+
+cdef bint _cooperates() except -1:
+    if PyDict_GetItem(_modules, "gevent") == NULL or _cooperative is None:
+        return False
+    return _cooperative.active()
 
 
 cdef bint _in_main_thread():
@@ -1071,6 +1644,24 @@ cdef object _unpack(const uint8_t* data, const vector[int64_t]& dims, size_t n, 
 
 
 _sessions = weakref.WeakSet()
+_function_queues = weakref.WeakSet()
+
+
+def _stop_all():
+    # Batcher threads must not be inside ONNX Runtime, or waiting for the GIL, when the process ends.
+    cdef Session session
+    cdef FunctionQueue queue
+    for session in list(_sessions):
+        with nogil:
+            if session.coalescer.get() != NULL:
+                session.coalescer.get().stop()
+    for queue in list(_function_queues):
+        with nogil:
+            if queue.coalescer.get() != NULL:
+                queue.coalescer.get().stop()
+
+
+atexit.register(_stop_all)
 
 
 def _forget_the_parents_runs():
@@ -1107,3 +1698,6 @@ def _empty_maker(spec, name, model_name):
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
         maker = _empty_makers.setdefault(dtype, Session(model.SerializeToString(), name="empty"))
     return maker
+
+
+include "calls.pxi"

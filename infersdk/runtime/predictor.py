@@ -6,6 +6,10 @@ attribute look-up finds it first. A call then is: bind (compiled), run (compiled
 
 Methods of one head share a session. The session of the first method's head is opened when the model is
 loaded, others when first used: raw scores that nobody asks for cost neither time nor memory.
+
+How a run is made (at once or queued, alone or in a batch) is the session's affair, by what was measured
+when the model was loaded. From asyncio, short runs happen on the loop and all others are queued; only what
+cannot be queued (sequences, maps, models without a graph) takes a thread.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +26,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from infersdk._native import Session
+from infersdk._native import KEEP_GIL_S, Session
 from infersdk.artifact import Artifact
 from infersdk.binding import Binder, SourceBinder, coerce, make_answerer
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
-from infersdk.options import Execution
+from infersdk.options import Batching, Execution
 from infersdk.runtime.calibration import Calibration, calibrate
+from infersdk.runtime.heads import Head, start_batching
+from infersdk.runtime.row_independence import check, check_padding, fill_values
 from infersdk.runtime.threads import default_threads
+from infersdk.runtime.waiting import loop_calls
 from infersdk.types import Method, ParityReport, Plan, Signature
 
 if TYPE_CHECKING:
@@ -38,11 +45,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor"]
 
-# An awaited call up to this long runs on the event loop: handing it to a thread costs about as much.
+# An awaited call that cannot be queued runs on the event loop up to this long: handing it to a thread
+# costs about as much.
 _INLINE_AWAIT_S = 200e-6
+
+_AWAITED_ROWS = 256
+"""Awaited calls of more rows are bound in a thread too: binding takes a microsecond or two a row."""
+
+_EXAMPLE_ROWS = 256
+"""Of the example, to measure with and to test whether rows may share a run."""
+
+_INDEPENDENCE_SHARE = 0.3
+"""Of the time for calibration, for that test."""
 
 _NOTHING: Any = object()
 """No argument at all; None may be a value."""
+
+_MAXIMA = frozenset({"largest_batch", "replicas_in"})
+"""Of the queues' statistics: what is not added up over heads."""
 
 _SOURCE_METHODS = frozenset(
     {
@@ -54,43 +74,6 @@ _SOURCE_METHODS = frozenset(
         "transform",
     }
 )
-
-
-class _Head:
-    """The session that computes one head's outputs, opened on first use."""
-
-    __slots__ = ("_lock", "_open", "_session", "closed")
-
-    def __init__(self, open_session: Callable[[], Session]) -> None:
-        self._open = open_session
-        self._session: Session | None = None
-        self._lock = threading.Lock()
-        self.closed = False
-
-    @property
-    def session(self) -> Session:
-        session = self._session
-        if session is None:
-            with self._lock:
-                if self._session is None:
-                    self._session = self._open()
-                    if self.closed:
-                        self._session.close()
-                session = self._session
-        return session
-
-    @property
-    def is_open(self) -> bool:
-        return self._session is not None
-
-    def close(self) -> None:
-        with self._lock:
-            self.closed = True
-            if self._session is not None:
-                self._session.close()
-
-    def renew_lock(self) -> None:
-        self._lock = threading.Lock()
 
 
 class Predictor:
@@ -121,17 +104,20 @@ class Predictor:
         The ONNX model; None under the native plan.
     execution : Execution
         How it runs.
+    batching : Batching
+        How concurrent calls share runs.
     calibration : Calibration
-        What a run cost when it was loaded.
+        What runs cost when it was loaded, and the choices that follow.
     """
 
     # The source model's own methods, there for models that have them.
-    predict: Callable[[Any], Any]
-    predict_proba: Callable[[Any], Any]
-    predict_log_proba: Callable[[Any], Any]
-    decision_function: Callable[[Any], Any]
-    score_samples: Callable[[Any], Any]
-    transform: Callable[[Any], Any]
+    # Each takes rows, and by keyword timeout_s and priority as __call__ does.
+    predict: Callable[..., Any]
+    predict_proba: Callable[..., Any]
+    predict_log_proba: Callable[..., Any]
+    decision_function: Callable[..., Any]
+    score_samples: Callable[..., Any]
+    transform: Callable[..., Any]
 
     name: str
     signature: Signature
@@ -139,6 +125,7 @@ class Predictor:
     parity: ParityReport | None
     artifact: Artifact | None
     execution: Execution
+    batching: Batching
     calibration: Calibration
 
     def __init__(
@@ -146,6 +133,7 @@ class Predictor:
         conversion: Conversion,
         *,
         execution: Execution | None = None,
+        batching: Batching | None = None,
         example: Any = None,
     ) -> None:
         self.name = conversion.name or _default_name(conversion.source)
@@ -154,6 +142,7 @@ class Predictor:
         self.parity = conversion.parity
         self.artifact = conversion.artifact
         self.execution = execution or Execution()
+        self.batching = batching or Batching()
         if conversion.artifact is not None and not conversion.source_methods:
             # The source model is the caller's to keep; a served one would be in memory twice.
             conversion = replace(conversion, source=None, name=self.name)
@@ -161,17 +150,18 @@ class Predictor:
         self._closed = False
         self._in_flight = 0
         self._idle = threading.Condition()
-        self._heads: dict[str | None, _Head] = {}
+        self._heads: dict[str | None, Head] = {}
         self._executor: Executor | None = None
         self._executor_pid = 0
-        self._methods: dict[str, Callable[[Any], Any]] = {}
+        self._methods: dict[str, Callable[..., Any]] = {}
+        self._awaited: dict[str, Callable[..., Awaitable[Any]]] = {}
         if self.artifact is not None:
             self._prepare_onnx(self.artifact)
             self._prepare_source(conversion, conversion.source_methods)
-            self.calibration = self._calibrate(example)
+            self._calibrate(example)
         else:
             self._prepare_source(conversion, self.signature.methods)
-            self.calibration = Calibration(None, 0, "the model runs in its own framework")
+            self.calibration = Calibration(reason="the model runs in its own framework")
         for name, function in self._methods.items():
             if name != "__call__":
                 self.__dict__[name] = function
@@ -183,20 +173,23 @@ class Predictor:
     def _prepare_onnx(self, artifact: Artifact) -> None:
         threads = self.execution.threads or default_threads()
 
-        def open_head(head: str | None) -> Session:
+        def open_head(head: str | None) -> list[Session]:
             model = artifact.session_model(head)
-            return Session(
-                model,
-                name=self.name,
-                threads=threads,
-                graph_optimization=self.execution.graph_optimization,
-                release_gil=self.execution.release_gil,
-                external_folder=artifact.external_folder if isinstance(model, bytes) else None,
-                coerce=partial(coerce, model=self.name),
-            )
+            return [
+                Session(
+                    model,
+                    name=self.name,
+                    threads=threads,
+                    graph_optimization=self.execution.graph_optimization,
+                    release_gil=self.execution.release_gil,
+                    external_folder=artifact.external_folder if isinstance(model, bytes) else None,
+                    coerce=partial(coerce, model=self.name),
+                )
+                for _ in self.execution.devices or ("cpu",)
+            ]
 
         for head in artifact.heads or (None,):
-            self._heads[head] = _Head(partial(open_head, head))
+            self._heads[head] = Head(partial(open_head, head))
         # run() gives every output; with one head that holds them all, no second session is needed.
         everything = {spec.name for spec in self.signature.outputs}
         first = next(iter(self._heads.values()))
@@ -205,13 +198,13 @@ class Predictor:
             # The usual case skips this class's own run(): for a tiny model its frame is a tenth.
             self.__dict__["run"] = first.session.run
         else:
-            self._graph = _Head(partial(open_head, None))
+            self._graph = Head(partial(open_head, None))
             self._heads[None] = self._graph
         self._binder = Binder(self.signature, model=self.name)
         for method in self.signature.methods:
-            self._methods[method.name] = self._onnx_method(method)
+            self._prepare_method(method)
 
-    def _onnx_method(self, method: Method) -> Callable[[Any], Any]:
+    def _prepare_method(self, method: Method) -> None:
         head = self._heads[method.head]
         order = [
             spec.name
@@ -223,26 +216,68 @@ class Predictor:
         answer = make_answerer(method)
         answer_tensors = make_answerer(method, torch=True)
         fast, general = self._binder.fast, self._binder.general
-        run: Callable[[Sequence[Any]], list[Any]]
+        run: Callable[..., list[Any]]
         if head.is_open:
             run = head.session.run_ordered
         else:
 
-            def run(arrays: Sequence[Any]) -> list[Any]:
-                return head.session.run_ordered(arrays)
+            def run(arrays: Sequence[Any], timeout_s: float | None, priority: int) -> list[Any]:
+                return head.session.run_ordered(arrays, timeout_s, priority)
 
-        def call(rows: Any) -> Any:
-            bound = fast(rows)
-            if bound is None:
-                bound = general(rows)
-            outputs = run(bound.arrays)
+        def finish(outputs: list[Any], bound: Any) -> Any:
             if not all_in_order:
                 outputs = [outputs[position] for position in positions]
             if bound.torch:
                 return answer_tensors(outputs, bound.n_rows)
             return answer(outputs, bound.n_rows)
 
-        return _named(call, method.name, self.name)
+        def call(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
+            bound = fast(rows)
+            if bound is None:
+                bound = general(rows)
+            outputs = run(bound.arrays, timeout_s, priority)
+            # finish(), without its frame
+            if not all_in_order:
+                outputs = [outputs[position] for position in positions]
+            if bound.torch:
+                return answer_tensors(outputs, bound.n_rows)
+            return answer(outputs, bound.n_rows)
+
+        async def acall(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
+            if _row_count(rows) > _AWAITED_ROWS:
+                return await self._in_thread(call, rows, timeout_s, priority)
+            bound = fast(rows)
+            if bound is None:
+                bound = general(rows)
+            outputs = await self._arun(head.session, bound.arrays, timeout_s, priority)
+            return finish(outputs, bound)
+
+        self._methods[method.name] = _named(call, method.name, self.name)
+        self._awaited[method.name] = acall
+
+    async def _arun(
+        self, session: Session, arrays: Sequence[Any], timeout_s: float | None, priority: int
+    ) -> list[Any]:
+        """Run without blocking the event loop for longer than handing over would."""
+        if session.keeps_gil(arrays):
+            return session.run_ordered(arrays, timeout_s, priority)
+        calls = loop_calls()
+        call = session.start(arrays, calls.completions, timeout_s, priority)
+        if call is not None:
+            limit_s = self.batching.timeout_s if timeout_s is None else timeout_s
+            outputs: list[Any] = await calls.wait(call, limit_s, model=self.name)
+            return outputs
+        size_bytes = sum(getattr(array, "nbytes", 0) for array in arrays)
+        expected_s = session.expected_run_s(size_bytes)
+        if expected_s is not None and expected_s <= _INLINE_AWAIT_S:
+            return session.run_ordered(arrays, timeout_s, priority)
+        return await self._in_thread(session.run_ordered, arrays, timeout_s, priority)
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads(), function, *arguments)
 
     def _outputs_of(self, head: str) -> set[str]:
         return {
@@ -258,12 +293,14 @@ class Predictor:
             return
         binder = SourceBinder(self.signature, model=self.name)
         for method in methods:
-            self._methods[method.name] = self._source_method(conversion, binder, method)
+            call = self._source_method(conversion, binder, method)
+            self._methods[method.name] = call
+            self._awaited[method.name] = partial(self._in_thread, call)
 
     def _source_method(
         self, conversion: Conversion, binder: SourceBinder, method: Method
-    ) -> Callable[[Any], Any]:
-        def call(rows: Any) -> Any:
+    ) -> Callable[..., Any]:
+        def call(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
             with self._idle:
                 if self._closed:
                     self._raise_closed()
@@ -277,30 +314,88 @@ class Predictor:
 
         return _named(call, method.name, self.name)
 
-    def _calibrate(self, example: Any) -> Calibration:
-        from infersdk.convert.rows import count, take
-
-        arrays = None
-        reason = "one row of the example"
-        if example is not None and self.execution.calibration_s > 0:
-            try:
-                first = take(example, np.zeros(1, np.int64)) if count(example) > 1 else example
-                bound = self._binder.bind(first)
-                arrays = bound.arrays if bound.n_rows else None
-            except (InputError, TypeError, IndexError, KeyError, StopIteration):
-                arrays = None  # neutral inputs do instead
+    def _calibrate(self, example: Any) -> None:
+        """Measure the first head, decide how runs are made, and tell every head."""
         session = next(iter(self._heads.values())).session
-        return calibrate(session, arrays, self.execution.calibration_s, reason)
+        self._measure(session, self._example_arrays(example))
+        for head in self._heads.values():
+            head.prepare(self._start_batching)
+
+    def _measure(
+        self, session: Session, arrays: Sequence[Any] | None, budget_s: float | None = None
+    ) -> None:
+        budget_s = self.execution.calibration_s if budget_s is None else budget_s
+        test_s = budget_s * _INDEPENDENCE_SHARE
+        mergeable, why_not = False, "batching is switched off"
+        self._pad: dict[str, dict[str, Any]] = {}
+        if self.batching.enabled is not False:
+            verdict = check(session, arrays, budget_s=test_s)
+            mergeable, why_not = verdict.mergeable, verdict.reason
+            if self.batching.pad:
+                verdicts = check_padding(session, arrays, self.batching, budget_s=test_s)
+                self._pad = {
+                    axis: {
+                        session.inputs[position].name: value
+                        for position, value in fill_values(
+                            session, axis, self.batching.pad[axis]
+                        ).items()
+                    }
+                    for axis, verdict in verdicts.items()
+                    if verdict.mergeable
+                }
+        self.calibration = calibrate(
+            session,
+            arrays,
+            budget_s,
+            why_not,
+            execution=self.execution,
+            batching=self.batching,
+            mergeable=mergeable,
+            keep_gil_s=KEEP_GIL_S,
+        )
+
+    def _start_batching(self, sessions: list[Session]) -> None:
+        start_batching(
+            sessions, calibration=self.calibration, batching=self.batching, pad=self._pad
+        )
+
+    def _example_arrays(self, example: Any) -> Sequence[Any] | None:
+        """Some rows of the example as the graph takes them; None where there are none to be had."""
+        from infersdk.convert.rows import can_split, count, take
+
+        if example is None or self.execution.calibration_s <= 0:
+            return None
+        try:
+            n_rows = count(example)
+            if n_rows > 1 and can_split(example, self.signature):
+                example = take(example, np.arange(min(n_rows, _EXAMPLE_ROWS), dtype=np.int64))
+            bound = self._binder.bind(example)
+        except (InputError, TypeError, IndexError, KeyError, StopIteration):
+            return None  # made-up inputs do instead
+        return bound.arrays if bound.n_rows else None
 
     # -- using -----------------------------------------------------------------------------------
 
-    def __call__(self, rows: Any = _NOTHING, /, *more: Any, **named: Any) -> Any:
+    def __call__(
+        self,
+        rows: Any = _NOTHING,
+        /,
+        *more: Any,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        **named: Any,
+    ) -> Any:
         """Answer as the source model's main method does.
 
         Parameters
         ----------
         rows, *more : object
             The rows; of a model over several tensors, one argument each.
+        timeout_s : float, optional
+            The most seconds that the call may wait for its run; by default ``batching.timeout_s``. A
+            run that has begun in the caller's own thread is finished and answered.
+        priority : int
+            Where calls wait for a run, those of a higher one go first.
         **named : object
             The same tensors by input name.
 
@@ -308,6 +403,10 @@ class Predictor:
         ------
         InputError
             The rows do not fit the signature.
+        OverloadedError
+            The queue is full, or too long for the call to be answered in time.
+        DeadlineError
+            The time ran out.
         SessionError
             ONNX Runtime failed.
         ClosedError
@@ -318,18 +417,23 @@ class Predictor:
             raise SessionError(f"Model `{self.name}` has no method to call; use run()")
         if not named:
             if rows is not _NOTHING:
-                return first((rows, *more)) if more else first(rows)
+                return first((rows, *more) if more else rows, timeout_s, priority)
             if self.artifact is None or self.signature.inputs:
                 raise InputError.mismatch(expected="rows", given="no argument", model=self.name)
-            return first(())
+            return first((), timeout_s, priority)
         if rows is not _NOTHING:
             raise InputError.mismatch(
                 expected="tensors by position or by name", given="both", model=self.name
             )
-        return first(named)
+        return first(named, timeout_s, priority)
 
     def run(
-        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+        priority: int = 0,
     ) -> dict[str, Any]:
         """Run the graph itself: named values in, named values out.
 
@@ -340,6 +444,8 @@ class Predictor:
             for sequences, dicts for maps, None for absent optionals.
         outputs : sequence of str, optional
             The outputs to give; all by default.
+        timeout_s, priority
+            As for :meth:`__call__`.
 
         Returns
         -------
@@ -350,6 +456,8 @@ class Predictor:
         ------
         InputError
             A name, dtype or shape does not fit.
+        OverloadedError, DeadlineError
+            As :meth:`__call__`.
         SessionError
             ONNX Runtime failed, or the model has no graph (native plan).
         ClosedError
@@ -363,13 +471,21 @@ class Predictor:
                 f"Use its methods: {', '.join(self._methods)}",
                 model=self.name,
             )
-        return self._graph.session.run(inputs, outputs)
+        return self._graph.session.run(inputs, outputs, timeout_s=timeout_s, priority=priority)
 
-    async def apredict(self, rows: Any, *, method: str | None = None) -> Any:
+    async def apredict(
+        self,
+        rows: Any,
+        *,
+        method: str | None = None,
+        timeout_s: float | None = None,
+        priority: int = 0,
+    ) -> Any:
         """Answer from asyncio without blocking the event loop.
 
-        A call that is expected to take less than handing it to a thread would runs where it is; a
-        longer one runs in a thread of the Predictor's own.
+        A run that takes less than handing it over would happens where it is. A longer one is queued
+        with those of other tasks and threads, and shares runs with them. Cancelling the task takes its
+        call out of the queue.
 
         Parameters
         ----------
@@ -377,26 +493,24 @@ class Predictor:
             As for the method itself.
         method : str, optional
             The source model's method; its main one by default.
+        timeout_s : float, optional
+            The most seconds until the answer; by default ``batching.timeout_s``.
+        priority : int
+            Where calls wait for a run, those of a higher one go first.
 
         Raises
         ------
         AttributeError
             The model has no such method.
-        InputError, SessionError, ClosedError
+        InputError, OverloadedError, DeadlineError, SessionError, ClosedError
             As the method itself.
         """
-        import asyncio
-
         if method is None or method == "__call__":
-            function = self._first
-        else:
-            function = self._methods.get(method)
+            method = next(iter(self._awaited), "__call__")
+        function = self._awaited.get(method)
         if function is None:
-            raise self._no_method(method or "__call__")
-        if self._runs_inline(rows):
-            return function(rows)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads(), function, rows)
+            raise self._no_method(method)
+        return await function(rows, timeout_s, priority)
 
     def warm_up(self, rows: Any = None) -> Calibration:
         """Open every session and run it, so that the first request finds it warm.
@@ -423,13 +537,34 @@ class Predictor:
                 self._first(rows)
             return self.calibration
         arrays = None if rows is None else self._binder.bind(rows).arrays
-        budget_s = self.execution.calibration_s or 0.1
-        measured = [
-            calibrate(head.session, arrays, budget_s, "the rows given")
-            for head in self._heads.values()
-        ]
-        self.calibration = measured[0]
+        first, *others = self._heads.values()
+        budget_s = self.execution.calibration_s or 0.2
+        self._measure(first.session, arrays, budget_s)
+        for head in others:
+            calibrate(head.session, arrays, budget_s, mergeable=False)
+        for head in self._heads.values():
+            head.prepare(self._start_batching)
         return self.calibration
+
+    def queue_stats(self) -> dict[str, int]:
+        """Count what became of the calls of this process.
+
+        Returns
+        -------
+        dict of str to int
+            ``inline_runs`` in callers' own threads (runs that keep the GIL are not counted),
+            ``batches`` and ``batched_rows`` of queued calls, ``largest_batch`` in rows, ``refused``,
+            ``expired``, ``cancelled`` and ``failed`` calls, ``replicas_out`` (how often a replica was
+            taken out) and ``replicas_in`` (that take work); ``queued_rows`` and ``running`` now. Empty
+            where nothing is ever queued.
+        """
+        total: dict[str, int] = {}
+        for head in self._heads.values():
+            if head.is_open:
+                for name, value in head.session.queue_stats().items():
+                    known = total.get(name, 0)
+                    total[name] = max(known, value) if name in _MAXIMA else known + value
+        return total
 
     def save(self, path: str | os.PathLike[str]) -> str:
         """Write the model as an ``.onnx`` file that :func:`infersdk.load` opens.
@@ -493,7 +628,8 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._closed:
             self._raise_closed()
-        return _reopen, (replace(self._conversion, name=self.name), self.execution)
+        conversion = replace(self._conversion, name=self.name)
+        return _reopen, (conversion, self.execution, self.batching)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -506,12 +642,6 @@ class Predictor:
 
     def _raise_closed(self) -> None:
         raise ClosedError(f"Model `{self.name}` is closed; load it again to use it")
-
-    def _runs_inline(self, rows: Any) -> bool:
-        run_s = self.calibration.run_s
-        if self._closed or run_s is None:
-            return self._closed
-        return _row_count(rows) * run_s <= _INLINE_AWAIT_S
 
     def _threads(self) -> Executor:
         from concurrent.futures import ThreadPoolExecutor
@@ -541,7 +671,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_the_parents_threads)
 
 
-def _named(function: Callable[[Any], Any], name: str, model: str) -> Callable[[Any], Any]:
+def _named(function: Callable[..., Any], name: str, model: str) -> Callable[..., Any]:
     function.__name__ = name
     function.__qualname__ = f"Predictor.{name}"
     function.__doc__ = f"Answer as model `{model}`'s own `{name}` would."
@@ -566,5 +696,5 @@ def _row_count(rows: Any) -> int:
     return len(rows) if isinstance(rows, (list, tuple)) else 1
 
 
-def _reopen(conversion: Conversion, execution: Execution) -> Predictor:
-    return Predictor(conversion, execution=execution)
+def _reopen(conversion: Conversion, execution: Execution, batching: Batching) -> Predictor:
+    return Predictor(conversion, execution=execution, batching=batching)

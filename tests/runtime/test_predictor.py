@@ -21,7 +21,7 @@ import pytest
 from onnx import parser
 
 import infersdk
-from infersdk import Execution, Predictor
+from infersdk import Batching, Execution, Predictor
 from infersdk.convert.conversion import Conversion
 from infersdk.errors import (
     ArtifactError,
@@ -31,7 +31,6 @@ from infersdk.errors import (
     SessionError,
     UnsupportedModelError,
 )
-from infersdk.runtime import Calibration
 from infersdk.runtime import predictor as predictor_module
 from infersdk.types import Method, Plan
 
@@ -361,8 +360,8 @@ def test_warm_up_opens_every_head_and_measures(
     assert calibration is predictor.calibration
     assert calibration.run_s is not None
     assert calibration.run_s > 0
-    assert "the rows given" in str(calibration)
-    assert "neutral inputs" in str(predictor.warm_up())
+    assert "rows of the example" in str(calibration)
+    assert "made-up rows" in str(predictor.warm_up())
     n_opened = len(opened)
     predictor.decision_function(ROW)
     assert len(opened) == n_opened
@@ -391,21 +390,22 @@ def test_the_example_is_what_calibration_runs_on(onnx_conversion: Conversion, fr
     assert calibration.run_s is not None
     assert 0 < calibration.run_s < 1
     assert calibration.n_runs >= 1
-    assert calibration.reason == "one row of the example"
+    assert f"{len(frame)} rows of the example" in calibration.reason
 
 
 @pytest.mark.parametrize("example", [None, "nonsense", {"age": "x"}, [], 3, [[]], object()])
-def test_an_example_that_cannot_be_bound_leaves_neutral_inputs(
+def test_an_example_that_cannot_be_bound_leaves_made_up_rows(
     onnx_conversion: Conversion, example: Any
 ) -> None:
     calibration = Predictor(onnx_conversion, example=example).calibration
     assert calibration.run_s is not None
-    assert "neutral" in calibration.reason
+    assert "made-up rows" in calibration.reason
 
 
 def test_calibration_can_be_switched_off(onnx_conversion: Conversion, frame: Any) -> None:
     predictor = Predictor(onnx_conversion, execution=Execution(calibration_s=0), example=frame)
-    assert predictor.calibration == Calibration(None, 0, "switched off")
+    assert predictor.calibration.curve == ()
+    assert "switched off" in predictor.calibration.reason
     assert predictor.predict(ROW).tolist() == ["yes"]
 
 
@@ -724,15 +724,11 @@ def test_apredict_answers_as_the_method(onnx_conversion: Conversion, frame: Any)
     asyncio.run(ask())
 
 
-@pytest.mark.parametrize(
-    ("run_s", "n_rows", "inline"),
-    [(1e-6, 1, True), (1e-6, 150, True), (1e-6, 10_000, False), (1.0, 1, False), (None, 1, False)],
-)
-def test_apredict_hands_long_calls_to_a_thread(
-    onnx_conversion: Conversion, run_s: float | None, n_rows: int, inline: bool
+@pytest.mark.parametrize(("n_rows", "inline"), [(1, True), (150, True), (10_000, False)])
+def test_apredict_binds_many_rows_in_a_thread(
+    onnx_conversion: Conversion, n_rows: int, inline: bool
 ) -> None:
     predictor = Predictor(onnx_conversion)
-    predictor.calibration = Calibration(run_s, 1, "set by the test")
     rows = Spy(np.tile([2.0, -1.0], (n_rows, 1)))
     answer = asyncio.run(predictor.apredict(rows))
     assert answer.tolist() == ["yes"] * n_rows
@@ -747,13 +743,31 @@ def test_apredict_counts_the_rows_of_named_tensors() -> None:
     predictor = infersdk.load(
         graph("(float[N, 2] a, float[N, 2] b) => (float[N, 2] y) { y = Sub(a, b) }")
     )
-    predictor.calibration = Calibration(1e-6, 1, "set by the test")
     for n_rows, inline in ((1, True), (10_000, False)):
         for make in (lambda a, b: {"a": a, "b": b}, lambda a, b: (a, b)):
             a, b = Spy(np.ones((n_rows, 2))), np.zeros((n_rows, 2), np.float32)
             answer = asyncio.run(predictor.apredict(make(a, b)))
             assert answer.shape == (n_rows, 2)
             assert (a.threads[0] is threading.main_thread()) is inline
+    predictor.close()
+
+
+def test_awaited_calls_share_runs(onnx_conversion: Conversion) -> None:
+    predictor = Predictor(onnx_conversion, batching=Batching(enabled=True, max_batch_size=8))
+
+    async def ask() -> list[Any]:
+        rows = [{"age": float(i), "income": -1.0} for i in range(40)]
+        answers = await asyncio.gather(
+            *(predictor.apredict(row, method="predict_proba") for row in rows)
+        )
+        assert [a.tolist() for a in answers] == [predictor.predict_proba(r).tolist() for r in rows]
+        return answers
+
+    assert len(asyncio.run(ask())) == 40
+    stats = predictor.queue_stats()
+    assert stats["batched_rows"] >= 40
+    assert 1 < stats["largest_batch"] <= 8
+    assert stats["queued_rows"] == stats["running"] == 0
     predictor.close()
 
 
@@ -810,8 +824,7 @@ def test_a_native_call_does_not_block_the_event_loop(
 
 
 def test_a_loop_per_run_may_share_a_predictor(onnx_conversion: Conversion) -> None:
-    predictor = Predictor(onnx_conversion)
-    predictor.calibration = Calibration(1.0, 1, "long, by the test's word")
+    predictor = Predictor(onnx_conversion, batching=Batching(enabled=True))
     for _ in range(2):
         assert asyncio.run(predictor.apredict(ROW)).tolist() == ["yes"]
     predictor.close()

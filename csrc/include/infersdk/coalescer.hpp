@@ -36,8 +36,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   // Runs the pieces together. Success: each piece's outputs are in its request. Failure: no outputs
-  // matter, and the coalescer tries again with fewer. Up to the replica's concurrency at once, and
-  // beyond it where another replica has failed and this one is asked for a second opinion.
+  // matter, and the coalescer tries again with fewer. Up to the replica's concurrency at once, and beyond it
+  // where another replica has failed and this one is asked for a second opinion.
   virtual Status run(const Piece* pieces, size_t n) noexcept = 0;
 };
 
@@ -102,6 +102,9 @@ class Coalescer {
   // How long after it was there an answer reached its caller, for the estimate of later ones.
   void record_delivery(int64_t elapsed_ns) noexcept;
 
+  // Changes what a later measurement asks for; requests that wait already are taken by the new rule.
+  void reconfigure(bool merge, size_t max_batch_size, size_t split_size) noexcept;
+
   // Waits until nothing is queued or running.
   void drain() noexcept;
   // Answers what is queued with kClosed, lets runs finish, and joins the threads.
@@ -110,7 +113,6 @@ class Coalescer {
   CoalescerStats stats() noexcept;
   // Replicas that take work.
   size_t healthy() noexcept;
-  const CoalescerConfig& config() const { return config_; }
   size_t n_replicas() const { return replicas_.size(); }
 
  private:
@@ -130,11 +132,12 @@ class Coalescer {
                          bool second_opinion) noexcept;
   static void conclude(State* state, const Piece* pieces, size_t n, const Status& status) noexcept;
 
-  const CoalescerConfig config_;
+  CoalescerConfig config_;
   const std::vector<Replica> replicas_;
   const std::shared_ptr<CostModel> cost_;
   std::atomic<int64_t> delivery_ns_{0};         // moving average, and
   std::atomic<int64_t> delivery_spread_ns_{0};  // of its absolute deviation
+  std::atomic<bool> stopped_{false};
   // Points to a StatePtr of this process; a fork's child makes a new one and leaves its parent's
   // be.
   std::atomic<StatePtr*> state_{nullptr};

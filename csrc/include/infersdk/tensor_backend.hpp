@@ -32,6 +32,14 @@ struct Padding {
   std::vector<std::string> fill_strings;            // of each input of strings
   bool learned_sizes = false;  // fill up to the largest length seen of about that size
 
+  // The bytes of the next input's fill element; none where there is nothing to fill.
+  void add_fill(const char* bytes, size_t n) {
+    fill.emplace_back();
+    for (size_t i = 0; i < n && i < fill.back().size(); ++i) {
+      fill.back()[i] = static_cast<unsigned char>(bytes[i]);
+    }
+  }
+
   // Two sizes to the octave: 1, 2, 3, 4, 6, 8, 12, 16, ... The index of the first not below
   // `length`.
   static size_t size_index(int64_t length) noexcept;
@@ -60,5 +68,10 @@ class TensorBackend : public Backend {
   std::vector<std::atomic<int64_t>> largest_;  // of each group and size
   std::atomic<bool> rows_scatter_{true};
 };
+
+inline std::shared_ptr<Backend> make_tensor_backend(std::shared_ptr<Session> session,
+                                                    std::shared_ptr<Padding> padding) {
+  return std::make_shared<TensorBackend>(std::move(session), std::move(padding));
+}
 
 }  // namespace infersdk
