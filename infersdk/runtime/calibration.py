@@ -24,7 +24,7 @@ each call is dispatched, is filled with what was found.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,10 +34,12 @@ import numpy as np
 from infersdk.errors import InputError, MissingDependencyError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.runtime.row_independence import (
+    TOLERANCES,
     Runs,
     Verdict,
     check,
     check_padding,
+    fill_values,
     made_up_rows,
     numpy_dtype,
     row_variants,
@@ -278,11 +280,13 @@ def calibrate(
 def study(
     session: Runs,
     rows: Sequence[Any] | None,
+    budget_s: float | None = None,
     *,
     execution: Execution,
     batching: Batching,
     cores: int | None = None,
     keep_gil_s: float = KEEP_GIL_S,
+    tolerances: Mapping[str, tuple[float, float]] = TOLERANCES,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Calibration, dict[str, Verdict]]:
     """Test whether rows may share a run and be filled up for it, and calibrate, all in one time.
@@ -291,8 +295,12 @@ def study(
     ----------
     session : Session
     rows, execution, batching, cores, keep_gil_s, clock
-        As for :func:`calibrate`. ``execution.calibration_s`` is the time for everything after the first
-        run; what the tests leave of it, measuring has.
+        As for :func:`calibrate`.
+    budget_s : float, optional
+        Seconds for everything after the first run, by default ``execution.calibration_s``. What the tests
+        leave of it, measuring has.
+    tolerances : Mapping of str to (float, float)
+        As for :func:`infersdk.runtime.row_independence.check`: ``REDUCED_PRECISION`` on a GPU.
 
     Returns
     -------
@@ -306,15 +314,19 @@ def study(
     ClosedError
         The session was closed.
     """
-    budget_s = execution.calibration_s
+    budget_s = execution.calibration_s if budget_s is None else budget_s
     share_s = budget_s * (_TEST_SHARE / 2 if batching.pad else _TEST_SHARE)
+    for axis, fill in batching.pad.items():
+        fill_values(session, axis, fill)
     started = clock()
     if batching.enabled is False:
         verdict = Verdict(False, "batching is switched off")
     else:
-        verdict = check(session, rows, budget_s=share_s, clock=clock)
+        verdict = check(session, rows, budget_s=share_s, tolerances=tolerances, clock=clock)
     if verdict.mergeable:
-        pads = check_padding(session, rows, batching, budget_s=share_s, clock=clock)
+        pads = check_padding(
+            session, rows, batching, budget_s=share_s, tolerances=tolerances, clock=clock
+        )
     else:
         pads = {axis: Verdict(False, verdict.reason) for axis in batching.pad}
     spent_s = min(clock() - started, _TEST_SHARE * budget_s)

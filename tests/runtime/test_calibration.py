@@ -630,6 +630,14 @@ def test_a_study_of_what_is_not_batched_tests_nothing() -> None:
     assert "batching is switched off" in calibration.reason
 
 
+@pytest.mark.parametrize(
+    "batching", [Batching(pad={"M": 0}), Batching(enabled=False, pad={"M": 0})]
+)
+def test_a_study_refuses_axes_that_are_not_there(batching: Batching) -> None:
+    with pytest.raises(ValueError, match="names axis `M`"):
+        study(Fake(), None, execution=ONE_THREAD, batching=batching)
+
+
 def test_a_study_without_time_runs_nothing() -> None:
     fake = Fake()
     execution = Execution(threads=1, calibration_s=0)

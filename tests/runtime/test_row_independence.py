@@ -16,6 +16,7 @@ from infersdk._native import Session
 from infersdk.errors import ClosedError, InputError, SessionError
 from infersdk.options import Batching
 from infersdk.runtime.row_independence import (
+    REDUCED_PRECISION,
     Verdict,
     check,
     check_padding,
@@ -119,6 +120,9 @@ DEPENDENT = {
     "the best over the batch": (
         "i = ArgMax<axis = 0, keepdims = 1>(x) f = Cast<to = 1>(i) y = Add(x, f)"
     ),
+    "a common scale of quantization": (
+        "q, s, z = DynamicQuantizeLinear(x) y = DequantizeLinear(q, s, z)"
+    ),
     "a share of the mean": (
         "a = Constant<value_ints = [0]>() m = ReduceMean(x, a) c = Constant<value_float = 0.01>()"
         "s = Mul(m, c) y = Sub(x, s)"
@@ -191,6 +195,49 @@ def test_how_close_is_close_depends_on_the_dtype(dtype: str, share: float, merge
     assert check(tested, None, budget_s=BUDGET_S).mergeable is mergeable
     strict = {numpy_dtype: (0.0, 0.0)}
     assert not check(tested, None, budget_s=BUDGET_S, tolerances=strict).mergeable
+
+
+def test_steps_of_a_sequence_are_not_rows() -> None:
+    # As PyTorch's recurrent layers have it by default: time first, the batch second.
+    tested = session(
+        "(float[time, 1, 3] x) => (float[time, 1, 1, 2] y) { y = RNN<hidden_size = 2>(x, w, r) }",
+        w=weights(1, 2, 3),
+        r=weights(1, 2, 2, seed=1),
+    )
+    verdict = check(tested, None, budget_s=BUDGET_S)
+    assert verdict == Verdict(False, "a row's output `y` depends on the rows beside it")
+
+
+class Rounding:
+    """A session that rounds to ten bits when it is given more than one row, as a GPU may."""
+
+    inputs = outputs = (TensorSpec("x", "float32", ("b", 3)),)
+
+    def __init__(self, influence: float) -> None:
+        self.influence = influence
+
+    def run_ordered(self, inputs: Sequence[Any]) -> list[Any]:
+        (x,) = inputs
+        if len(x) > 1:
+            x = (x.view(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32)
+        return [x + np.float32(self.influence) * x.mean(axis=0)]
+
+
+def test_what_reduced_precision_allows_hides_no_influence() -> None:
+    assert not check(Rounding(0), None, budget_s=BUDGET_S).mergeable
+    allowed = REDUCED_PRECISION
+    assert check(Rounding(0), None, budget_s=BUDGET_S, tolerances=allowed).mergeable
+    assert not check(Rounding(2e-3), None, budget_s=BUDGET_S, tolerances=allowed).mergeable
+
+
+def test_float64_made_of_float32_is_compared_as_float32() -> None:
+    text = "(FLOAT[b, 64] x) => (double[b, 64] y) { h = MatMul(x, w) y = Cast<to = 11>(h) }"
+    single = session(text.replace("FLOAT", "float"), w=weights(64, 64))
+    x = weights(5, 64)
+    together, alone = single.run_ordered([x])[0], single.run_ordered([x[:1]])[0]
+    assert together.dtype == np.float64
+    np.testing.assert_allclose(together[:1], alone, atol=1e-4)
+    assert check(single, None, budget_s=BUDGET_S).mergeable
 
 
 def test_batch_normalization_in_training_is_found() -> None:
@@ -367,7 +414,7 @@ class Fake:
 def test_rows_run_alone_together_in_other_orders_and_beside_others() -> None:
     fake = Fake()
     assert check(fake, floats(9, 3), clock=fake.clock).mergeable
-    assert fake.sizes == [1, 1, 2, 1, 1, 1, 5, 7, 2]
+    assert fake.sizes == [1, 1, 2, 1, 1, 1, 5, 7, 2, 5, 5]
 
 
 @given(row_s=st.floats(1e-6, 0.3), budget_s=st.floats(1e-3, 0.5), first_run_s=st.floats(0, 3))
