@@ -118,13 +118,11 @@ def _order(kind: str, load: dict[str, Any], effort: Effort) -> dict[str, Any]:
 
 
 class _Turns:
-    """Rivals that work one at a time: the others are stopped, as some poll even when nobody calls."""
+    """Rivals that work one at a time. Once it has had a turn, one that waits is stopped: some poll."""
 
     def __init__(self, task: Task, rivals: list[RivalProcess]) -> None:
         self.task = task
         self.rivals = rivals
-        for rival in rivals:
-            rival.pause()
 
     def order(self, j: int, order: dict[str, Any]) -> dict[str, float]:
         rival = self.rivals[j]
@@ -167,18 +165,8 @@ def _results(
             low, middle, high = np.percentile(values[:, j] / values[:, 0], [25, 50, 75])
         figures = {key: statistics.median(row[j][key] for row in rounds) for key in rounds[0][j]}
         other = best_other(values, j, more_is_better)
-        results.append(
-            LoadResult(
-                load,
-                rival.name,
-                rival.label,
-                figures,
-                float(middle),
-                float(low),
-                float(high),
-                other,
-            )
-        )
+        ratios = map(float, (middle, low, high, other))
+        results.append(LoadResult(load, rival.name, rival.label, figures, *ratios))
     return results
 
 

@@ -83,12 +83,12 @@ def _cnn(rng: np.random.Generator, axis: str) -> Built:
 
 
 def _cnn_deep(rng: np.random.Generator, axis: str) -> Built:
-    """More than a millisecond a row, and nothing gained by a batch: what overload is shown on.
+    """Some milliseconds a row, and nothing gained by a batch: what overload is shown on.
 
     Making three times the calls that a smaller model answers would take this process more than the
     model does.
     """
-    return _convolutions(((64, 1), (64, 2), (128, 1), (128, 2)), rng, axis)
+    return _convolutions(((64, 1), (64, 1), (128, 2), (128, 2)), rng, axis)
 
 
 def _convolutions(

@@ -78,8 +78,9 @@ def _obey(task: Task, rival: ModuleType, command: str, values: list[str]) -> dic
             }
         case "load":
             from benchmarks.load.answers import Expected
-            from benchmarks.load.driver import drive
+            from benchmarks.load.driver import die_with_parent, drive
 
+            die_with_parent()
             return drive(rival, Expected(task.expected), json.loads(values[0]))
         case _:
             raise ValueError(f"Expected a command of benchmarks.worker, got {command!r}")
