@@ -60,6 +60,7 @@ struct Request {
   bool failed_ = false;
   std::list<RequestPtr>::iterator position_;
   uint64_t sequence_ = 0;
+  uint64_t generation_ = 0;  // of the process whose queue it is in
 };
 
 // Some or all rows of a request, within one run.
