@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from infersdk._native import KEEP_GIL_S
 from infersdk.errors import InputError, MissingDependencyError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.runtime.row_independence import (
@@ -40,6 +41,7 @@ from infersdk.runtime.row_independence import (
     check,
     check_padding,
     fill_values,
+    first_words,
     made_up_rows,
     numpy_dtype,
     row_variants,
@@ -51,10 +53,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["KEEP_GIL_S", "Calibration", "Point", "calibrate", "choose", "neutral_inputs", "study"]
-
-KEEP_GIL_S = 60e-6
-"""Seconds of a run up to which it keeps the GIL."""
+__all__ = ["Calibration", "Point", "calibrate", "choose", "neutral_inputs", "study"]
 
 _LARGEST = 256
 _MOST_ROWS = 1024
@@ -75,7 +74,7 @@ _LATENCY_S = 20e-3
 _LATENCY_RUNS = 10
 """A batch may take 20 ms, which a web app hides, or ten times what one row takes, where that is more."""
 _UNMEASURED_BATCH = 32
-"""Rows of a batch that was asked for without a size, where none could be measured."""
+"""Rows of a batch where none could be measured, or only on rows whose lengths are a guess."""
 
 Path = Literal["inline", "inline, GIL released", "batched"]
 
@@ -367,28 +366,32 @@ def _measure(
         climb = _Climb(session, source, budget_s, clock)
         try:
             climb.start()
-            climb.go(sizes if source.has_rows else sizes[:1])
+            climb.go([size for size in sizes if size <= source.largest])
         except (InputError, SessionError) as error:
             # Made-up inputs need not make sense to the model (an index out of range, a shape that
             # does not add up); real calls are measured as they come.
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            note = f"{source.what} did not run: {first_line}"
+            note = f"{source.what} did not run: {first_words(error)}"
             continue
         return climb.curve(), f"measured on {source.what}"
     return (), note
 
 
 class _Source:
-    """Inputs for any number of rows, other ones each time."""
+    """Inputs for any number of rows, other ones each time.
 
-    def __init__(self, arrays: Sequence[Any], what: str, *, has_rows: bool) -> None:
+    Rows whose lengths are a guess say little about those to come, and nothing about large batches.
+    """
+
+    def __init__(
+        self, arrays: Sequence[Any], what: str, *, has_rows: bool, guessed: bool = False
+    ) -> None:
         self.arrays = list(arrays)
         self.what = what
-        self.has_rows = has_rows
+        self.largest = 1 if not has_rows else _UNMEASURED_BATCH if guessed else _LARGEST
         self._rng = np.random.default_rng(0)
 
     def take(self, n_rows: int) -> list[Any]:
-        if not self.has_rows:
+        if self.largest == 1:
             return self.arrays
         order = self._rng.permutation(len(self.arrays[0]))
         return [array[np.resize(order, n_rows)] for array in self.arrays]
@@ -410,15 +413,23 @@ def _sources(specs: Sequence[ValueSpec], rows: Sequence[Any] | None) -> Iterator
         if n != 0:
             yield _Source(rows, "the example", has_rows=False)
             return
+    guessed = any(
+        not isinstance(dim, int)
+        for spec in specs
+        if isinstance(spec, TensorSpec)
+        for dim in (spec.shape or ())[1:]
+    )
     if dynamic:
         for size in (4, 32):
             one = made_up_rows(specs, 1, sizes=size)
             made = None if one is None else made_up_rows(specs, _n_made(one), sizes=size)
             if made is not None:
-                yield _Source(made, "made-up rows", has_rows=True)
+                what = "made-up rows" + (f", {size} along each dynamic axis" if guessed else "")
+                yield _Source(made, what, has_rows=True, guessed=guessed)
     neutral = neutral_inputs(specs)
     if neutral is not None:
-        yield _Source(neutral, "neutral inputs of the graph's shapes", has_rows=dynamic)
+        what = "neutral inputs of the graph's shapes"
+        yield _Source(neutral, what, has_rows=dynamic, guessed=guessed)
 
 
 def _n_made(row: Sequence[Any]) -> int:
@@ -604,7 +615,7 @@ def choose(
             parts.append(
                 f"a batch gains too little ({gain:.2f} at {best.rows if best else 1} rows)"
             )
-    if not mergeable and path != "inline":
+    if not mergeable:
         parts.append(f"calls may not share a run: {why_not_mergeable or 'rows were not tested'}")
     if asked:
         parts.append(f"{', '.join(asked)} as asked")

@@ -41,6 +41,7 @@ __all__ = [
     "check",
     "check_padding",
     "fill_values",
+    "first_words",
     "made_up_rows",
     "numpy_dtype",
     "row_variants",
@@ -348,7 +349,7 @@ class _Trial:
             try:
                 alone.append(self.run(_take(sample, [i])))
             except (InputError, SessionError) as error:
-                return None, f"the rows to test with did not run: {_first_line(error)}"
+                return None, f"the rows to test with did not run: {first_words(error)}"
             strange = self._wrong_length(alone[i], 1)
             if strange is not None:
                 return False, f"{strange} for 1 row of inputs"
@@ -361,7 +362,7 @@ class _Trial:
             try:
                 alone.append(self.run(_take(sample, [len(alone)])))
             except (InputError, SessionError) as error:
-                return None, f"the rows to test with did not run: {_first_line(error)}"
+                return None, f"the rows to test with did not run: {first_words(error)}"
         n_rows = len(alone)
         # All in another order, then other mates, two of them twice.
         orders = [list(range(n_rows))[::-1], [0, *range(1, n_rows), n_rows - 1, 0], [n_rows - 1, 1]]
@@ -384,7 +385,7 @@ class _Trial:
         try:
             together = self.run(_take(sample, order), len(order))
         except (InputError, SessionError) as error:
-            return f"rows that run alone do not run together: {_first_line(error)}"
+            return f"rows that run alone do not run together: {first_words(error)}"
         strange = self._wrong_length(together, len(order))
         if strange is not None:
             return f"{strange} for {len(order)} rows of inputs"
@@ -403,7 +404,7 @@ class _Trial:
             one = self.run(_take(sample, range(n_rows)), n_rows)
             other = self.run(_take(sample, [first] * (n_rows - 1) + [last]), n_rows)
         except (InputError, SessionError) as error:
-            return f"rows that run alone do not run together: {_first_line(error)}"
+            return f"rows that run alone do not run together: {first_words(error)}"
         for spec, a, b in zip(self.session.outputs, one, other, strict=True):
             for place in (first, last):
                 rows = a[place : place + 1], b[place : place + 1]
@@ -555,8 +556,10 @@ def _axis_name(session: Runs) -> str | None:
     return name if len(names) == 1 and isinstance(name, str) else None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def first_words(error: Exception, limit: int = 200) -> str:
+    """Of an error's message, as much as fits into a sentence."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."
 
 
 def _round_up(seconds: float) -> str:
@@ -655,7 +658,7 @@ def _compare_filled(
         try:
             plain.append(trial.run(row))
         except (InputError, SessionError) as error:
-            return None, f"the rows to test with did not run: {_first_line(error)}"
+            return None, f"the rows to test with did not run: {first_words(error)}"
     for to, beside in ((length + 1, ""), (2 * length + 3, " beside a longer row")):
         filled = [
             [_resize(a, _places(s, axis), to, values.get(p)) for p, (a, s) in _each(row, inputs)]
@@ -676,7 +679,7 @@ def _compare_filled(
         except (InputError, SessionError) as error:
             return (
                 False,
-                f"rows filled up along axis `{axis}`{beside} do not run: {_first_line(error)}",
+                f"rows filled up along axis `{axis}`{beside} do not run: {first_words(error)}",
             )
         for i, own_answers in enumerate(plain):
             for spec, own, whole in zip(outputs, own_answers, answers, strict=True):

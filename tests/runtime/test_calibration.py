@@ -13,11 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import parser
 
-from infersdk._native import Session
+from infersdk._native import KEEP_GIL_S, Session
 from infersdk.errors import ClosedError, InputError, MissingDependencyError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.runtime.calibration import (
-    KEEP_GIL_S,
     Calibration,
     Point,
     calibrate,
@@ -308,7 +307,7 @@ SHORT = curve(1e-5, n8=4.0, n16=4.1)
     ("points", "options", "path", "size", "mergeable", "words"),
     [
         (GAINS, {"mergeable": False, "why_not_mergeable": "axis 0 is fixed"}, "inline, GIL released", 1, False, "may not share a run: axis 0 is fixed"),
-        (SHORT, {"mergeable": False}, "inline", 1, False, "a row takes 10 us, less than"),
+        (SHORT, {"mergeable": False}, "inline", 1, False, "a row takes 10 us, less than getting the GIL back may (60 us); calls may not share a run: rows were not tested"),
         (GAINS, {"batching": Batching(enabled=False)}, "inline, GIL released", 1, False, "no batching as asked"),
         (GAINS, {"batching": Batching(enabled=False, max_batch_size=8)}, "inline, GIL released", 1, False, "no batching as asked"),
         (NO_GAIN, {"batching": Batching(enabled=True)}, "batched", 8, True, "batching as asked"),
@@ -471,7 +470,19 @@ def test_without_rows_some_are_made_up() -> None:
     )
     result = calibrate(measured, None, execution=ONE_THREAD, mergeable=True)
     assert [point.rows for point in result.curve[:4]] == [1, 2, 4, 8]
-    assert "measured on made-up rows" in result.reason
+    assert "measured on made-up rows, 4 along each dynamic axis" in result.reason
+
+
+@pytest.mark.parametrize("n_rows", [None, 20])
+@pytest.mark.parametrize("length", ["L", 3])
+def test_rows_of_a_guessed_length_do_not_speak_for_large_batches(
+    n_rows: int | None, length: Any
+) -> None:
+    specs = (TensorSpec("x", "float32", ("N", length)),)
+    calibration = measure(Fake(lambda n: 1e-4, inputs=specs, outputs=specs), n_rows)
+    guessed = n_rows is None and length == "L"
+    assert calibration.max_batch_size == (32 if guessed else 256)
+    assert ("along each dynamic axis" in calibration.reason) is guessed
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from infersdk.runtime.row_independence import (
     Verdict,
     check,
     check_padding,
+    first_words,
     made_up_rows,
     row_variants,
     why_no_batch_axis,
@@ -682,3 +683,5 @@ def test_a_run_that_fails_after_the_first_is_told_in_one_line() -> None:
 
     verdict = check(Moody(), floats(9, 3))
     assert verdict.reason.endswith("the rows to test with did not run: no more")
+    assert first_words(SessionError("x" * 500)) == "x" * 197 + "..."
+    assert first_words(SessionError("")) == "SessionError"
