@@ -111,7 +111,7 @@ def _order(kind: str, load: dict[str, Any], effort: Effort) -> dict[str, Any]:
         case "overload":
             order |= {"seconds": 2 * effort.arrivals_s, "peak_seconds": 1.5 * effort.arrivals_s}
         case "cpu":
-            order["seconds"] = 3 * effort.arrivals_s
+            order["seconds"] = 2 * effort.arrivals_s
         case _:
             order["seconds"] = effort.arrivals_s
     return order

@@ -101,11 +101,11 @@ FULL = Effort(
     compared=64,
     fresh_processes=9,
     load_rounds=5,
-    load_s=0.3,
+    load_s=0.2,
     arrival_rounds=3,
     arrivals_s=1.0,
     loadgen_s=3.0,
-    search_steps=7,
+    search_steps=6,
 )
 QUICK = Effort(
     rounds=3,

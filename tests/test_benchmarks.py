@@ -532,7 +532,7 @@ def test_a_quick_look_at_every_load(tmp_path: Path) -> None:
     cases = (
         "closed_load/tiny/8",
         "asyncio_load/tiny",
-        "open_load/cnn_deep/0.25",
+        "open_load/cnn_deep/0.3",
         "loadgen/mlp_large/server",
         "cpu_use",
     )

@@ -16,7 +16,7 @@ RIVALS = dict.fromkeys(
 )
 LOADS = {
     f"{share:g}": {"share_of_peak": share, "n_threads": 64, "deadline_s": 0.02}
-    for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.2)
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
 }
 
 prepare = write

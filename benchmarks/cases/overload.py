@@ -16,7 +16,7 @@ DEFAULT = ("cnn_deep",)
 QUICK = ("cnn_deep",)
 RIVALS = dict.fromkeys(VARIANTS, ("onnxruntime_run", "infersdk_call"))
 LOADS = {
-    f"{deadline_ms} ms": {"factor": 3, "n_threads": 128, "deadline_s": deadline_ms / 1e3}
+    f"{deadline_ms}ms": {"factor": 3, "n_threads": 128, "deadline_s": deadline_ms / 1e3}
     for deadline_ms in (50, 100)
 }
 
