@@ -16,6 +16,11 @@ namespace {
 
 constexpr int64_t kCheckSliceNs = 50'000'000;
 
+// With more requests in the usual batch than this, a caller that finds one of several replicas idle
+// queues all the same: its run of one row would take the replica from a batch. Measured on a large MLP
+// and two replicas: 1.1 to 1.7 times the throughput at 4 to 32 threads, and a third of the p99.
+constexpr double kCompany = 1.5;
+
 std::chrono::steady_clock::time_point time_at(int64_t ns) {
   return std::chrono::steady_clock::time_point(
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(
@@ -77,6 +82,7 @@ struct Coalescer::State {
   size_t idle_batchers = 0;
   std::vector<std::thread> threads;
   bool stopping = false;
+  double company = 1;  // moving average of requests in a batch
   CoalescerStats stats;
 
   // Everything below expects the mutex to be held.
@@ -254,6 +260,7 @@ struct Coalescer::State {
         if (!last) break;
       }
       if (rows > 0) {
+        company += (static_cast<double>(pieces->size()) - company) / 8;
         ++stats.batches;
         stats.batched_rows += rows;
         stats.largest_batch = std::max<uint64_t>(stats.largest_batch, rows);
@@ -375,6 +382,7 @@ Coalescer::Slot Coalescer::begin() noexcept {
   Status status = guarded([&]() -> Status {
     const StatePtr& state = current();
     std::lock_guard<std::mutex> lock(state->mutex);
+    if (state->running > 0 && state->company > kCompany) return Status();
     if (state->stopping || state->total.requests > 0 || state->running >= state->concurrency) {
       return Status();
     }
