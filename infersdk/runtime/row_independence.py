@@ -30,6 +30,7 @@ import numpy as np
 
 from infersdk.errors import InputError, SessionError
 from infersdk.options import Batching
+from infersdk.runtime.sample_rows import is_floating, numpy_dtype, row_key, samples, take_rows
 from infersdk.types import TensorSpec, ValueSpec
 
 __all__ = [
@@ -42,9 +43,6 @@ __all__ = [
     "check_padding",
     "fill_values",
     "first_words",
-    "made_up_rows",
-    "numpy_dtype",
-    "row_variants",
     "why_no_batch_axis",
 ]
 
@@ -72,11 +70,6 @@ REDUCED_PRECISION: Mapping[str, tuple[float, float]] = {
 """The same for devices that compute float32 products in less (TF32 on NVIDIA's GPUs)."""
 
 _SWITCHED_OFF = "the test was switched off (Execution.calibration_s is 0)"
-
-_N_ROWS = 5
-_N_CANDIDATES = 64
-_N_GROUPS = 3
-_INNER_SIZES = (4, 32, 1)
 
 
 class Runs(Protocol):
@@ -147,7 +140,7 @@ def check(
     verdict: bool | None = None
     reason = _SWITCHED_OFF
     if budget_s > 0:
-        verdict, reason = trial.first_verdict(_samples(session.inputs, rows), trial.compare)
+        verdict, reason = trial.first_verdict(samples(session.inputs, rows), trial.compare)
     if verdict is None and _axis_name(session) == PROVEN_AXIS:
         return Verdict(True, f"the conversion proved its rows independent; {reason}")
     if verdict is None:
@@ -178,104 +171,6 @@ def why_no_batch_axis(session: Runs) -> str | None:
         (one, value), (other, other_value) = list(names.items())[:2]
         return f"axis 0 is named `{one}` in {value} and `{other}` in {other_value}"
     return None
-
-
-def made_up_rows(
-    specs: Sequence[ValueSpec],
-    n_rows: int,
-    *,
-    sizes: Mapping[tuple[int, int], int] | int = 4,
-    scale: float = 1.0,
-    seed: int = 0,
-) -> list[Any] | None:
-    """Random rows of the graph's own dtypes and shapes, the same ones for the same seed.
-
-    Parameters
-    ----------
-    specs : sequence of ValueSpec
-        The inputs; axis 0 becomes ``n_rows`` where it is dynamic.
-    n_rows : int
-    sizes : int, or Mapping of (input, axis) positions to int
-        Of the other dynamic axes.
-    scale : float
-        Standard deviation of floating-point numbers, which are normal. Integers are 0 or 1, the first
-        along the last axis always 1, as in a mask; strings are "" or "a".
-    seed : int
-
-    Returns
-    -------
-    list of numpy.ndarray or None
-        None where an input is not a tensor of a known rank.
-    """
-    rng = np.random.default_rng(seed)
-    arrays: list[Any] = []
-    for position, spec in enumerate(specs):
-        if not isinstance(spec, TensorSpec) or spec.shape is None:
-            return None
-        shape = []
-        for axis, dim in enumerate(spec.shape):
-            if isinstance(dim, int):
-                shape.append(dim)
-            elif axis == 0:
-                shape.append(n_rows)
-            else:
-                shape.append(sizes if isinstance(sizes, int) else sizes[position, axis])
-        dtype = numpy_dtype(spec.dtype)
-        if dtype.kind == "c" or _is_floating(spec.dtype):
-            array = (rng.normal(size=shape) * scale).astype(dtype)
-        else:
-            bits = rng.integers(0, 2, shape)
-            if len(shape) == 1 or 0 < np.prod(shape[1:]) == 1:
-                bits = (np.arange(bits.size) % 2).reshape(shape)
-            elif shape[-1] > 1:
-                bits[..., 0] = 1
-            if spec.dtype == "string":
-                array = np.array(["", "a"], dtype=object)[bits]
-            else:
-                array = bits.astype(dtype)
-        arrays.append(array)
-    return arrays
-
-
-def row_variants(specs: Sequence[ValueSpec], rows: Sequence[Any], n_rows: int) -> list[Any]:
-    """Rows like the first one, which is the first: floats scaled at random, all else moved along.
-
-    Parameters
-    ----------
-    specs : sequence of ValueSpec
-        The inputs.
-    rows : sequence of numpy.ndarray
-        One array for each input; only row 0 is read.
-    n_rows : int
-
-    Returns
-    -------
-    list of numpy.ndarray
-    """
-    rng = np.random.default_rng(0)
-    varied = []
-    for spec, array in zip(specs, rows, strict=True):
-        first = array[:1]
-        if isinstance(spec, TensorSpec) and _is_floating(spec.dtype):
-            scales = rng.lognormal(size=(n_rows - 1, *first.shape[1:]))
-            varied.append(np.concatenate([first, (first * scales).astype(array.dtype)]))
-        else:
-            n_turns = min(n_rows, first.shape[-1]) if first.ndim > 1 else 1
-            turned = np.concatenate([np.roll(first, i, axis=-1) for i in range(max(n_turns, 1))])
-            varied.append(turned[np.arange(n_rows) % len(turned)])
-    return varied
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """numpy's dtype of a TensorSpec's; strings are objects."""
-    if name == "string":
-        return np.dtype(object)
-    try:
-        return np.dtype(name)
-    except TypeError:
-        import ml_dtypes
-
-        return np.dtype(getattr(ml_dtypes, name))
 
 
 class _Trial:
@@ -347,7 +242,7 @@ class _Trial:
             if not self.has_time_for(4 - i):
                 return None, self.too_long(4)
             try:
-                alone.append(self.run(_take(sample, [i])))
+                alone.append(self.run(take_rows(sample, [i])))
             except (InputError, SessionError) as error:
                 return None, f"the rows to test with did not run: {first_words(error)}"
             strange = self._wrong_length(alone[i], 1)
@@ -360,7 +255,7 @@ class _Trial:
             return False, difference
         while len(alone) < n_rows and self.has_time_for(len(alone) + 2):
             try:
-                alone.append(self.run(_take(sample, [len(alone)])))
+                alone.append(self.run(take_rows(sample, [len(alone)])))
             except (InputError, SessionError) as error:
                 return None, f"the rows to test with did not run: {first_words(error)}"
         n_rows = len(alone)
@@ -383,7 +278,7 @@ class _Trial:
         self, sample: list[Any], alone: Sequence[list[Any]], order: list[int]
     ) -> str | None:
         try:
-            together = self.run(_take(sample, order), len(order))
+            together = self.run(take_rows(sample, order), len(order))
         except (InputError, SessionError) as error:
             return f"rows that run alone do not run together: {first_words(error)}"
         strange = self._wrong_length(together, len(order))
@@ -392,7 +287,7 @@ class _Trial:
         for place, row in enumerate(order):
             for spec, whole, own in zip(self.session.outputs, together, alone[row], strict=True):
                 if not self.same(spec.dtype, own, whole[place : place + 1]):  # type: ignore[union-attr]
-                    if self._is_random(_take(sample, [row]), alone[row]):
+                    if self._is_random(take_rows(sample, [row]), alone[row]):
                         return "two runs of the same row give different answers"
                     return f"a row's output `{spec.name}` depends on the rows beside it"
         return None
@@ -401,8 +296,8 @@ class _Trial:
         """Compare two batches of one size that have the same first and last row, but no other."""
         first, last = 0, n_rows - 1
         try:
-            one = self.run(_take(sample, range(n_rows)), n_rows)
-            other = self.run(_take(sample, [first] * (n_rows - 1) + [last]), n_rows)
+            one = self.run(take_rows(sample, range(n_rows)), n_rows)
+            other = self.run(take_rows(sample, [first] * (n_rows - 1) + [last]), n_rows)
         except (InputError, SessionError) as error:
             return f"rows that run alone do not run together: {first_words(error)}"
         for spec, a, b in zip(self.session.outputs, one, other, strict=True):
@@ -426,7 +321,7 @@ class _Trial:
 
     def _distinct(self, alone: Sequence[list[Any]]) -> bool:
         return any(
-            _row_key([value]) != _row_key([first])
+            row_key([value]) != row_key([first])
             for outputs in alone[1:]
             for value, first in zip(outputs, alone[0], strict=True)
         )
@@ -465,85 +360,6 @@ def _no_closer_than(
         (tolerances[dtype] for dtype in dtypes if dtype in tolerances), default=(0.0, 0.0)
     )
     return {dtype: max(allowed, coarsest) for dtype, allowed in tolerances.items()}
-
-
-# -- rows to test with ---------------------------------------------------------------------------
-
-
-def _samples(specs: Sequence[ValueSpec], rows: Sequence[Any] | None) -> Iterator[list[Any]]:
-    """Groups of distinct rows, the likeliest to run and to tell rows apart first."""
-    sizes: list[Mapping[tuple[int, int], int] | int]
-    example = _as_rows(specs, rows)
-    if example is not None:
-        distinct = _distinct_rows(example)
-        n_distinct = len(distinct[0])
-        if n_distinct >= 2:
-            step = max(1, n_distinct // _N_ROWS)
-            for first in range(min(_N_GROUPS, step)):
-                yield _take(distinct, list(range(first, n_distinct, step))[:_N_ROWS])
-        varied = _distinct_rows(row_variants(specs, distinct, _N_ROWS))
-        if len(varied[0]) >= 2:
-            yield _take(varied, list(range(min(_N_ROWS, len(varied[0])))))
-        sizes = [
-            {
-                (position, axis): size
-                for position, array in enumerate(example)
-                for axis, size in enumerate(array.shape)
-            }
-        ]
-    else:
-        has_inner = any(
-            not isinstance(dim, int)
-            for spec in specs
-            if isinstance(spec, TensorSpec) and spec.shape is not None
-            for dim in spec.shape[1:]
-        )
-        sizes = list(_INNER_SIZES if has_inner else _INNER_SIZES[:1])
-    for scale in (1.0, 30.0):
-        for size in sizes:
-            made = made_up_rows(specs, 4 * _N_ROWS, sizes=size, scale=scale, seed=int(scale))
-            if made is None:
-                return
-            made = _distinct_rows(made)
-            if len(made[0]) >= 2:
-                yield _take(made, list(range(min(_N_ROWS, len(made[0])))))
-
-
-def _as_rows(specs: Sequence[ValueSpec], rows: Sequence[Any] | None) -> list[Any] | None:
-    """The rows given, if they are rows: arrays of one length, which is not 0."""
-    if rows is None or len(rows) != len(specs) or not len(rows):
-        return None
-    if not all(isinstance(array, np.ndarray) and array.ndim for array in rows):
-        return None
-    lengths = {len(array) for array in rows}
-    return list(rows) if len(lengths) == 1 and lengths != {0} else None
-
-
-def _take(arrays: Sequence[Any], rows: Sequence[int]) -> list[Any]:
-    return [np.ascontiguousarray(array[np.asarray(rows, np.intp)]) for array in arrays]
-
-
-def _distinct_rows(arrays: Sequence[Any]) -> list[Any]:
-    """Rows that differ from each other, out of some that are spread over all."""
-    n_rows = len(arrays[0])
-    spread = np.unique(np.linspace(0, n_rows - 1, min(n_rows, _N_CANDIDATES)).astype(np.intp))
-    kept = {_row_key([array[i] for array in arrays]): int(i) for i in spread[::-1]}
-    return _take(arrays, sorted(kept.values()))
-
-
-def _row_key(values: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(
-        tuple(value.ravel().tolist())
-        if isinstance(value, np.ndarray) and value.dtype == object
-        else value
-        if isinstance(value, str)
-        else value.tobytes()
-        for value in values
-    )
-
-
-def _is_floating(dtype: str) -> bool:
-    return dtype.startswith(("float", "bfloat"))
 
 
 def _axis_name(session: Runs) -> str | None:
@@ -623,7 +439,7 @@ def check_padding(
         # The axes share the time.
         trial = _Trial(session, budget_s / len(fills), tolerances, clock)
         verdict, reason = trial.first_verdict(
-            _samples(session.inputs, rows), partial(_compare_filled, trial, axis, values)
+            samples(session.inputs, rows), partial(_compare_filled, trial, axis, values)
         )
         if verdict is None:
             reason = f"nothing shows that filling up axis `{axis}` changes no answer: {reason}"
@@ -647,7 +463,7 @@ def _compare_filled(
     # Whatever the numbers of a row are, as they are, all negative and all positive: a fill value that is
     # never the greatest or the least proves nothing.
     rows = [
-        [_turned(array, sign) for array in _take(sample, [i % n_sample])]
+        [_turned(array, sign) for array in take_rows(sample, [i % n_sample])]
         for i, sign in enumerate((None, -1, 1))
     ]
     plain: list[list[Any]] = []
@@ -665,7 +481,7 @@ def _compare_filled(
             for row in rows
         ]
         if beside:
-            mate = _take(sample, [n_sample - 1])
+            mate = take_rows(sample, [n_sample - 1])
             filled.append(
                 [_resize(a, _places(s, axis), to, None) for _, (a, s) in _each(mate, inputs)]
             )
@@ -773,7 +589,7 @@ def _fill_value(axis: str, spec: TensorSpec, value: Any) -> Any:
     if fits and spec.dtype != "string":
         dtype = numpy_dtype(spec.dtype)
         fits = isinstance(value, (bool, int, float, np.number, np.bool_))
-        if fits and not _is_floating(spec.dtype) and dtype.kind != "c":
+        if fits and not is_floating(spec.dtype) and dtype.kind != "c":
             try:
                 with np.errstate(invalid="ignore"):
                     fits = np.asarray(value).astype(dtype).astype(np.float64) == float(value)
