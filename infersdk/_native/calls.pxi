@@ -344,12 +344,12 @@ cdef class FunctionQueue:
         """Answer what is queued, then take nothing more. Calling it again does nothing."""
         if self.closed.exchange(1):
             return
-        while self.in_flight.load() > 0:
-            with nogil:
-                _sleep_a_little()
-            if PyErr_CheckSignals():
-                self.closed.store(0)
-                _reraise()
+        try:
+            while self.in_flight.load() > 0:
+                _pause()
+        except BaseException:
+            self.closed.store(0)
+            raise
         with nogil:
             self.coalescer.get().drain()
             self.coalescer.get().stop()

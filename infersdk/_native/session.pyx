@@ -380,19 +380,21 @@ cdef class Session:
 
     def close(self):
         """Wait for running calls, then free the model. Calling it again does nothing."""
+        cdef shared_ptr[Coalescer] coalescer
         if self.closed.exchange(1):
             return
-        while self.in_flight.load() > 0:
-            with nogil:
-                _sleep_a_little()
-            if PyErr_CheckSignals():
-                self.closed.store(0)
-                _reraise()
+        try:
+            while self.in_flight.load() > 0:
+                _pause()
+        except BaseException:
+            self.closed.store(0)
+            raise
+        coalescer.swap(self.coalescer)      # with the GIL: others look at it
         with nogil:
-            if self.coalescer.get() != NULL:
-                self.coalescer.get().drain()        # calls of event loops, which nobody waits for here
-                self.coalescer.get().stop()
-                self.coalescer.reset()
+            if coalescer.get() != NULL:
+                coalescer.get().drain()     # calls of event loops, which nobody waits for here
+                coalescer.get().stop()
+                coalescer.reset()
             self.replicas.clear()
             self.session.reset()
 
@@ -591,9 +593,14 @@ cdef class Session:
 
     def set_cost(self, Py_ssize_t size_bytes, double run_s):
         """Tell the cost model what a run over inputs of that many bytes takes, in seconds."""
-        if self.closed.load():
-            self._raise_closed()
-        self.session.get().cost().get().set(CostModel.bucket(size_bytes), <int64_t>(run_s * 1e9))
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            self.session.get().cost().get().set(CostModel.bucket(size_bytes),
+                                                <int64_t>(run_s * 1e9))
+        finally:
+            self.in_flight.fetch_sub(1)
 
     def costs(self):
         """The moving averages of run time in service.
@@ -606,12 +613,16 @@ cdef class Session:
         cdef size_t bucket
         cdef int64_t measured
         result = {}
-        if self.closed.load():
-            return result
-        for bucket in range(COST_BUCKETS):
-            measured = self.session.get().cost().get().measured_ns(bucket)
-            if measured > 0:
-                result[1 << bucket] = measured * 1e-9
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                return result
+            for bucket in range(COST_BUCKETS):
+                measured = self.session.get().cost().get().measured_ns(bucket)
+                if measured > 0:
+                    result[1 << bucket] = measured * 1e-9
+        finally:
+            self.in_flight.fetch_sub(1)
         return result
 
     cdef int _measured_run(self, list inputs) except -1:
@@ -792,7 +803,7 @@ cdef class Session:
     cdef inline bint _keeps_gil(self, int64_t expected) noexcept:
         if self.release_gil >= 0:
             return self.release_gil == 0
-        return 0 < expected <= KEEP_GIL_NS
+        return 0 < expected <= KEEP_GIL_NS and not self.always_queue
 
     # --- the queue ----------------------------------------------------------------------------------
 
@@ -870,11 +881,12 @@ cdef class Session:
     def queue_stats(self):
         """Counts since batching was started, and what waits and runs now; {} without batching."""
         cdef CoalescerStats stats
-        if self.coalescer.get() == NULL:
+        cdef shared_ptr[Coalescer] coalescer = self.coalescer       # close() takes the other
+        if coalescer.get() == NULL:
             return {}
         with nogil:
-            stats = self.coalescer.get().stats()
-        return _stats(stats, self.coalescer.get().healthy())
+            stats = coalescer.get().stats()
+        return _stats(stats, coalescer.get().healthy())
 
     cdef shared_ptr[Padding] _make_padding(self, pad, bint learned_sizes) except *:
         cdef shared_ptr[Padding] padding = make_shared[Padding]()
@@ -939,7 +951,7 @@ cdef class Session:
         if status.code() == StatusCode.kClosed and not self.closed.load():
             # The interpreter is ending, and with it the batcher threads; this call can still be run.
             return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
-        return self._answer(request, status)
+        return self._answer(coalescer, request, status)
 
     cdef list _yield_for(self, list inputs, int64_t deadline_ns, int priority):
         cdef double timeout_s = 0 if deadline_ns == 0 else (deadline_ns - now_ns()) * 1e-9
@@ -949,7 +961,7 @@ cdef class Session:
                                 timeout_s=timeout_s, model=self.name)
         return call.result()
 
-    cdef list _answer(self, shared_ptr[Request] request, const Status& status):
+    cdef list _answer(self, Coalescer* coalescer, shared_ptr[Request] request, const Status& status):
         cdef list result = []
         cdef size_t i
         cdef Request* finished = request.get()
@@ -957,7 +969,7 @@ cdef class Session:
             self._raise_refused(finished, status)
         for i in range(finished.outputs.size()):
             result.append(self._tensor_out(&finished.outputs[i], i))
-        self.coalescer.get().record_delivery(now_ns() - finished.finished_ns)
+        coalescer.record_delivery(now_ns() - finished.finished_ns)
         return result
 
     cdef int _raise_refused(self, Request* request, const Status& status) except -1:
@@ -1040,12 +1052,16 @@ cdef class Session:
     def keeps_gil(self, inputs):
         """Whether these inputs (arrays, in the graph's order) would run at once, keeping the GIL."""
         cdef size_t total_bytes = 0
-        if self.coalescer.get() == NULL or self.always_queue:
-            return False
-        for value in inputs:
-            total_bytes += getattr(value, "nbytes", 0)
-        return self._keeps_gil(
-            self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes)))
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load() or self.coalescer.get() == NULL or self.always_queue:
+                return False
+            for value in inputs:
+                total_bytes += getattr(value, "nbytes", 0)
+            return self._keeps_gil(
+                self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes)))
+        finally:
+            self.in_flight.fetch_sub(1)
 
     def start(self, inputs, Completions completions, timeout_s=None, int priority=0):
         """Queue a run and come back at once.
@@ -1106,7 +1122,8 @@ cdef class Session:
             self.in_flight.fetch_sub(1)
 
     cdef list _result(self, Call call):
-        return self._answer(call.request, call.request.get().status)
+        # By the call's own coalescer: the session may have been closed in the meantime.
+        return self._answer(call.coalescer.get(), call.request, call.request.get().status)
 
     # --- the general way ----------------------------------------------------------------------------
 
@@ -1559,6 +1576,18 @@ cdef cnp.ndarray _copy_out(const vector[int64_t]& dims, int typenum, const void*
     return array
 
 
+cdef int _pause() except -1:
+    """Let what is under way go on for a moment; raises what a signal handler raised."""
+    if _cooperates():
+        _cooperative.pause()
+    else:
+        with nogil:
+            _sleep_a_little()
+    if PyErr_CheckSignals():
+        _reraise()
+    return 0
+
+
 cdef int _reraise() except -1:
     # A signal handler has already set the exception.
     return -1
@@ -1575,7 +1604,7 @@ def set_cooperative_wait(waiter):
     Parameters
     ----------
     waiter : object
-        ``active() -> bool``, ``completions() -> Completions`` and
+        ``active() -> bool``, ``completions() -> Completions``, ``pause()`` for a moment, and
         ``wait(call, timeout_s: float) -> bool``: False if the time was up first, 0 meaning no limit.
     """
     global _cooperative
@@ -1651,10 +1680,12 @@ def _stop_all():
     # Batcher threads must not be inside ONNX Runtime, or waiting for the GIL, when the process ends.
     cdef Session session
     cdef FunctionQueue queue
+    cdef shared_ptr[Coalescer] coalescer
     for session in list(_sessions):
+        coalescer = session.coalescer
         with nogil:
-            if session.coalescer.get() != NULL:
-                session.coalescer.get().stop()
+            if coalescer.get() != NULL:
+                coalescer.get().stop()
     for queue in list(_function_queues):
         with nogil:
             if queue.coalescer.get() != NULL:
@@ -1667,8 +1698,11 @@ atexit.register(_stop_all)
 def _forget_the_parents_runs():
     # They never end in the child of a fork, where close() would wait for them.
     cdef Session session
+    cdef FunctionQueue queue
     for session in list(_sessions):
         session.in_flight.store(0)
+    for queue in list(_function_queues):
+        queue.in_flight.store(0)
 
 
 if hasattr(os, "register_at_fork"):

@@ -26,6 +26,9 @@ __all__ = ["LoopCalls", "loop_calls"]
 class LoopCalls:
     """The queued calls of one asyncio loop.
 
+    The loop owns it, as what to call for a file descriptor, and lets go of it when it is closed: calls
+    that are still under way then end with nobody to tell.
+
     Parameters
     ----------
     loop : asyncio.AbstractEventLoop
@@ -34,9 +37,7 @@ class LoopCalls:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.completions = Completions()
-        # The loop must not be kept alive by what it keeps alive itself.
-        drain = weakref.WeakMethod(self._drain)
-        loop.add_reader(self.completions.fileno(), _call_weak, drain)
+        loop.add_reader(self.completions.fileno(), self._drain)
 
     async def wait(self, call: Call, timeout_s: float | None, *, model: str) -> Any:
         """Give the call's result; take it out of the queue if the task is cancelled.
@@ -58,12 +59,13 @@ class LoopCalls:
             timer = loop.call_later(timeout_s, _expire, call, future, timeout_s, model)
         try:
             return await future
-        except asyncio.CancelledError:
-            call.cancel()
+        except BaseException:
+            call.cancel()  # the task was cancelled; otherwise it is over, and this does nothing
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+            call.attach(None)
 
     def _drain(self) -> None:
         for call in self.completions.drain():
@@ -72,16 +74,14 @@ class LoopCalls:
                 continue  # cancelled, or past its deadline
             try:
                 result = call.result()
-            except Exception as error:
+            except StopIteration as error:
+                # A future refuses it, as it would end the coroutine that awaits it.
+                future.set_exception(RuntimeError(f"a call raised StopIteration: {error}"))
+            except BaseException as error:
+                # Whatever it is, it belongs to this call; the others still have to be told.
                 future.set_exception(error)
             else:
                 future.set_result(result)
-
-
-def _call_weak(method: weakref.WeakMethod[Any]) -> None:
-    function = method()
-    if function is not None:
-        function()
 
 
 def _expire(call: Call, future: asyncio.Future[Any], timeout_s: float, model: str) -> None:
@@ -96,7 +96,7 @@ def _expire(call: Call, future: asyncio.Future[Any], timeout_s: float, model: st
         )
 
 
-_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopCalls] = (
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[LoopCalls]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -104,19 +104,71 @@ _by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopCalls] = (
 def loop_calls() -> LoopCalls:
     """The running loop's."""
     loop = asyncio.get_running_loop()
-    calls = _by_loop.get(loop)
+    reference = _by_loop.get(loop)
+    calls = None if reference is None else reference()
     if calls is None:
-        calls = _by_loop[loop] = LoopCalls(loop)
+        calls = LoopCalls(loop)
+        _by_loop[loop] = weakref.ref(calls)
     return calls
+
+
+class HubCalls:
+    """The queued calls of the greenlets of one thread.
+
+    Parameters
+    ----------
+    hub : gevent.hub.Hub
+        The thread's.
+    """
+
+    def __init__(self, hub: Any) -> None:
+        self.completions = Completions()
+        # While no call is under way there is nothing to wait for, and gevent.wait() may come back.
+        self._watcher = hub.loop.io(self.completions.fileno(), 1, ref=False)
+        # A hub that ends with its thread lets go of us, not of the watcher.
+        self._watcher.start(_drain_weak, weakref.ref(self))
+
+    def wait(self, call: Call, timeout_s: float) -> bool:
+        """Yield until the call is finished; False when the time is up first. 0 waits without limit."""
+        from gevent.event import Event
+
+        event = Event()
+        call.attach(event)
+        self._watcher.ref = True
+        try:
+            if event.wait(timeout_s or None):
+                return True
+        except BaseException:
+            call.cancel()  # killed, or timed out by gevent.Timeout
+            raise
+        finally:
+            call.attach(None)
+        # What could be taken out of the queue is finished by that.
+        return call.cancel(expired=True)
+
+    def drain(self) -> None:
+        for call in self.completions.drain():
+            if call.waiter is not None:
+                call.waiter.set()
+        if not len(self.completions):
+            self._watcher.ref = False
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._watcher.stop()
+
+
+def _drain_weak(reference: weakref.ref[HubCalls]) -> None:
+    calls = reference()
+    if calls is not None:
+        calls.drain()
 
 
 class Greenlets:
     """Waits by yielding to gevent's hub, where gevent has patched `threading`."""
 
     def __init__(self) -> None:
-        self._by_hub: weakref.WeakKeyDictionary[Any, tuple[int, Completions, Any]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._by_hub: weakref.WeakKeyDictionary[Any, HubCalls] = weakref.WeakKeyDictionary()
 
     def active(self) -> bool:
         """Whether this process's threads are greenlets. Asked only where gevent is imported."""
@@ -125,37 +177,36 @@ class Greenlets:
 
     def completions(self) -> Completions:
         """What the calls of this thread's hub are to be started with."""
-        from gevent import get_hub
-
-        hub = get_hub()
-        entry = self._by_hub.get(hub)
-        if entry is None or entry[0] != os.getpid():
-            completions = Completions()
-            watcher = hub.loop.io(completions.fileno(), 1)
-            watcher.start(_drain_greenlets, completions)
-            entry = self._by_hub[hub] = (os.getpid(), completions, watcher)
-        return entry[1]
+        return self._calls().completions
 
     def wait(self, call: Call, timeout_s: float) -> bool:
         """Yield until the call is finished; False when the time is up first. 0 waits without limit."""
-        from gevent.event import Event
+        return self._calls().wait(call, timeout_s)
 
-        event = Event()
-        call.attach(event)
-        try:
-            if event.wait(timeout_s or None):
-                return True
-        except BaseException:
-            call.cancel()  # killed, or timed out by gevent.Timeout
-            raise
-        # What could be taken out of the queue is finished by that.
-        return call.cancel(expired=True)
+    def pause(self) -> None:
+        """Let other greenlets go on for a moment."""
+        import gevent
 
+        gevent.sleep(0.001)
 
-def _drain_greenlets(completions: Completions) -> None:
-    for call in completions.drain():
-        if call.waiter is not None:
-            call.waiter.set()
+    def forget(self) -> None:
+        """In the child of a fork: look no more for the calls of the parent.
+
+        Descriptors are shared: a child that read them would take from its parent the news that calls
+        are finished.
+        """
+        for calls in self._by_hub.values():
+            calls.stop()
+        self._by_hub.clear()
+
+    def _calls(self) -> HubCalls:
+        from gevent import get_hub
+
+        hub = get_hub()
+        calls = self._by_hub.get(hub)
+        if calls is None:
+            calls = self._by_hub[hub] = HubCalls(hub)
+        return calls
 
 
 greenlets = Greenlets()
@@ -165,6 +216,7 @@ set_cooperative_wait(greenlets)
 def _forget_the_parents_loops() -> None:
     # A child's loop has its own descriptors; the parent's are shared with the parent.
     _by_loop.clear()
+    greenlets.forget()
 
 
 if hasattr(os, "register_at_fork"):
