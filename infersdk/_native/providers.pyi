@@ -7,6 +7,7 @@ class SpeaksDLPack(Protocol):
     def __dlpack_device__(self) -> tuple[Any, int]: ...
 
 def available_providers() -> tuple[str, ...]: ...
+
 @final
 class DeviceTensor:
     @property
