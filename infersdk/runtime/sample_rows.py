@@ -128,7 +128,7 @@ def made_up_rows(
         Of the other dynamic axes.
     scale : float
         Standard deviation of floating-point numbers, which are normal. Integers are 0 or 1, the first
-        along the last axis always 1, as in a mask; strings are "" or "a".
+        along the last axis always 1, as in a mask; strings are "", "a" or "a b".
     seed : int
 
     Returns
@@ -159,7 +159,9 @@ def made_up_rows(
             elif shape[-1] > 1:
                 bits[..., 0] = 1
             if spec.dtype == "string":
-                array = np.array(["", "a"], dtype=object)[bits]
+                # Two words, where what splits texts would give a row as many columns as its mates have.
+                texts = np.array(["", "a", "a b"], dtype=object)
+                array = texts[bits * rng.integers(1, 3, shape)]
             else:
                 array = bits.astype(dtype)
         arrays.append(array)

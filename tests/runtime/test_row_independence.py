@@ -196,6 +196,14 @@ def test_how_close_is_close_depends_on_the_dtype(dtype: str, share: float, merge
     assert not check(tested, None, budget_s=BUDGET_S, tolerances=strict).mergeable
 
 
+def test_texts_that_are_split_into_as_many_words_as_the_longest_has() -> None:
+    text = (
+        '(string[b] x) => (string[b, K] y, int64[b] n) { y, n = StringSplit<delimiter = " ">(x) }'
+    )
+    verdict = check(session(text), None, budget_s=BUDGET_S)
+    assert verdict == Verdict(False, "a row's output `y` depends on the rows beside it")
+
+
 def test_steps_of_a_sequence_are_not_rows() -> None:
     # As PyTorch's recurrent layers have it by default: time first, the batch second.
     tested = session(
