@@ -180,9 +180,21 @@ Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
   Library* library = session_->library();
   const Api& api = library->api();
   const Tensor& model = pieces[0].request->inputs[input];
+  if (n > 1 || !pieces[0].whole()) {
+    // A value that all rows of one request share has nothing to do with another's.
+    for (size_t i = 0; i < n; ++i) {
+      const Request& request = *pieces[i].request;
+      const std::vector<int64_t>& own = request.inputs[input].dims;
+      if (!own.empty() && own[0] == static_cast<int64_t>(request.n_rows)) continue;
+      return Status(StatusCode::kInvalidArgument,
+                    "input `" + session_->inputs()[input].name + "` has " +
+                        (own.empty() ? "no" : std::to_string(own[0])) + " rows for " +
+                        std::to_string(request.n_rows));
+    }
+  }
   std::vector<int64_t> dims = model.dims;  // of the batch
   bool exact = true;                       // nothing is filled up
-  if (!dims.empty() && (n > 1 || !pieces[0].whole())) {
+  if (n > 1 || !pieces[0].whole()) {
     dims[0] = 0;
     for (size_t i = 0; i < n; ++i) dims[0] += static_cast<int64_t>(pieces[i].n_rows);
   }
