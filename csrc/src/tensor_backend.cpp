@@ -110,15 +110,17 @@ int TensorBackend::group_of(const std::vector<std::vector<int>>& groups, size_t 
 }
 
 std::vector<int64_t> TensorBackend::lengths_of(const Request& request) const {
-  std::vector<int64_t> lengths(padding_->n_groups, 0);
+  std::vector<int64_t> lengths(padding_->n_groups, -1);
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     for (size_t axis = 1; axis < request.inputs[i].dims.size(); ++axis) {
       const int group = group_of(padding_->inputs, i, axis);
-      if (group != Padding::kExact) {
-        lengths[static_cast<size_t>(group)] = request.inputs[i].dims[axis];
-      }
+      if (group == Padding::kExact) continue;
+      int64_t& length = lengths[static_cast<size_t>(group)];
+      if (length >= 0 && length != request.inputs[i].dims[axis]) return {};
+      length = request.inputs[i].dims[axis];
     }
   }
+  for (int64_t& length : lengths) length = std::max<int64_t>(length, 0);
   return lengths;
 }
 
@@ -134,8 +136,9 @@ Status TensorBackend::run_together(const Piece* pieces, size_t n) {
   const Request& first = *pieces[0].request;
   std::vector<int64_t> lengths;
   if (padding_->n_groups > 0) {
-    lengths.assign(padding_->n_groups, 0);
-    for (size_t i = 0; i < n; ++i) {
+    // Empty where a group's lengths are unequal: all requests of such a lane have the same shape.
+    lengths = lengths_of(first);
+    for (size_t i = 1; i < n; ++i) {
       const std::vector<int64_t> own = lengths_of(*pieces[i].request);
       for (size_t group = 0; group < own.size(); ++group) {
         lengths[group] = std::max(lengths[group], own[group]);
@@ -198,10 +201,9 @@ Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
     dims[0] = 0;
     for (size_t i = 0; i < n; ++i) dims[0] += static_cast<int64_t>(pieces[i].n_rows);
   }
-  for (size_t axis = 1; axis < dims.size(); ++axis) {
+  for (size_t axis = 1; axis < dims.size() && !lengths.empty(); ++axis) {
     const int group = group_of(padding_->inputs, input, axis);
     if (group == Padding::kExact) continue;
-    // One request of unequal lengths in a group has a lane of its own, and is taken as it is.
     bool own = true;
     for (size_t i = 0; i < n; ++i) {
       own = own && pieces[i].request->inputs[input].dims[axis] == dims[axis];
@@ -333,7 +335,7 @@ Status TensorBackend::scatter(size_t output, OrtValue* value, const Piece* piece
     std::vector<int64_t> own = dims;  // of the request
     if (padding_->n_groups > 0 && !own.empty()) {
       const std::vector<int64_t> lengths = lengths_of(request);
-      for (size_t axis = 1; axis < own.size(); ++axis) {
+      for (size_t axis = 1; axis < own.size() && !lengths.empty(); ++axis) {
         const int group = group_of(padding_->outputs, output, axis);
         if (group != Padding::kExact) {
           own[axis] = std::min(own[axis], lengths[static_cast<size_t>(group)]);

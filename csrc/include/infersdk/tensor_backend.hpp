@@ -61,6 +61,7 @@ class TensorBackend : public Backend {
   Status scatter(size_t output, OrtValue* value, const Piece* pieces, size_t n, int64_t n_rows,
                  bool together);
   int group_of(const std::vector<std::vector<int>>& groups, size_t value, size_t axis) const;
+  // Of each group; empty where a group has several, and nothing can be filled up.
   std::vector<int64_t> lengths_of(const Request& request) const;
 
   const std::shared_ptr<Session> session_;
