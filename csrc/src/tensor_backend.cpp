@@ -60,9 +60,9 @@ void for_each_stretch(const std::vector<int64_t>& small, const std::vector<int64
 
 size_t Padding::size_index(int64_t length) noexcept {
   size_t index = 0;
-  for (int64_t size = 1; index + 1 < kSizes; ++index) {
+  for (uint64_t size = 1; index + 1 < kSizes; ++index) {
     // 1, 2, 3, 4, 6, 8, ...: whole octaves at odd indices from 1 on, and between them half more
-    if (length <= size) break;
+    if (length <= 0 || static_cast<uint64_t>(length) <= size) break;
     size = index == 0 ? 2 : (index % 2 == 1 ? size + size / 2 : size / 3 * 4);
   }
   return index;
