@@ -196,6 +196,123 @@ def constant() -> onnx.ModelProto:
     )
 
 
+def scaled_blocks() -> onnx.ModelProto:
+    """Two inputs, rows of 2 x 3 and single numbers: each block times its number, and the number twice."""
+    return model(
+        [
+            helper.make_node("Cast", ["factor"], ["as_double"], to=TensorProto.DOUBLE),
+            helper.make_node("Unsqueeze", ["as_double", "axes"], ["column"]),
+            helper.make_node("Mul", ["x", "column"], ["y"]),
+            helper.make_node("Add", ["factor", "factor"], ["twice"]),
+        ],
+        [tensor("x", TensorProto.DOUBLE, ["N", 2, 3]), tensor("factor", INT64, ["N"])],
+        [tensor("y", TensorProto.DOUBLE, ["N", 2, 3]), tensor("twice", INT64, ["N"])],
+        {"axes": np.array([1, 2], np.int64)},
+    )
+
+
+def columns() -> onnx.ModelProto:
+    """An output of rows, one whose first axis is not theirs, and one without axes."""
+    return model(
+        [
+            helper.make_node("Neg", ["x"], ["rows"]),
+            helper.make_node("Transpose", ["x"], ["columns"], perm=[1, 0]),
+            helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        ],
+        [tensor("x", FLOAT, ["N", 5])],
+        [
+            tensor("rows", FLOAT, ["N", 5]),
+            tensor("columns", FLOAT, [5, "N"]),
+            tensor("sum", FLOAT, []),
+        ],
+    )
+
+
+def nothing() -> onnx.ModelProto:
+    """An output of rows without elements beside one of rows."""
+    return model(
+        [
+            helper.make_node("Slice", ["x", "zero", "zero", "axis"], ["empty"]),
+            helper.make_node("Neg", ["x"], ["y"]),
+        ],
+        [tensor("x", FLOAT, ["N", 2])],
+        [tensor("empty", FLOAT, ["N", 0]), tensor("y", FLOAT, ["N", 2])],
+        {"zero": np.array([0], np.int64), "axis": np.array([1], np.int64)},
+    )
+
+
+def lengths() -> onnx.ModelProto:
+    """Rows of a length: twice their items, the sums with and without a mask, and the length itself."""
+    return model(
+        [
+            helper.make_node("Add", ["ids", "ids"], ["twice"]),
+            helper.make_node("Mul", ["ids", "mask"], ["masked"]),
+            helper.make_node("ReduceSum", ["masked", "axis"], ["masked_sum"], keepdims=0),
+            helper.make_node("ReduceSum", ["ids", "axis"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["ids", "zero"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "one"], ["ones"]),
+            helper.make_node("ReduceSum", ["ones", "axis"], ["length"], keepdims=0),
+        ],
+        [tensor("ids", INT64, ["N", "L"]), tensor("mask", INT64, ["N", "L"])],
+        [
+            tensor("twice", INT64, ["N", "L"]),
+            tensor("masked_sum", INT64, ["N"]),
+            tensor("sum", INT64, ["N"]),
+            tensor("length", INT64, ["N"]),
+        ],
+        {
+            name: np.array([value], np.int64)
+            for name, value in [("axis", 1), ("zero", 0), ("one", 1)]
+        },
+    )
+
+
+def texts() -> onnx.ModelProto:
+    """Rows of texts of a length: the texts again, and how many of them are "<pad>"."""
+    return model(
+        [
+            helper.make_node("Identity", ["text"], ["again"]),
+            helper.make_node(
+                "LabelEncoder",
+                ["text"],
+                ["is_pad"],
+                domain="ai.onnx.ml",
+                keys_strings=["<pad>"],
+                values_int64s=[1],
+                default_int64=0,
+            ),
+            helper.make_node("ReduceSum", ["is_pad", "axis"], ["n_pads"], keepdims=0),
+        ],
+        [tensor("text", STRING, ["N", "L"])],
+        [tensor("again", STRING, ["N", "L"]), tensor("n_pads", INT64, ["N"])],
+        {"axis": np.array([1], np.int64)},
+    )
+
+
+def grids() -> onnx.ModelProto:
+    """Rows of two axes: their items twice, a row's sum, and its number of items."""
+    return model(
+        [
+            helper.make_node("Add", ["x", "x"], ["y"]),
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["x", "zero"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "one"], ["ones"]),
+            helper.make_node("ReduceSum", ["ones", "axes"], ["size"], keepdims=0),
+        ],
+        [tensor("x", FLOAT, ["N", "H", "W"])],
+        [
+            tensor("y", FLOAT, ["N", "H", "W"]),
+            tensor("sum", FLOAT, ["N"]),
+            tensor("size", FLOAT, ["N"]),
+        ],
+        {
+            "axes": np.array([1, 2], np.int64),
+            "zero": np.array([0], np.float32),
+            "one": np.array([1], np.float32),
+        },
+    )
+
+
 def unknown_operator() -> onnx.ModelProto:
     """A model that no runtime can load."""
     return model(
@@ -207,16 +324,22 @@ def unknown_operator() -> onnx.ModelProto:
 
 MODELS = (
     affine,
+    columns,
     constant,
     counter,
     echo,
     external,
+    grids,
     kinds,
+    lengths,
     lookup,
     nonzero,
+    nothing,
     scaled,
+    scaled_blocks,
     sequence,
     strings,
+    texts,
     unknown_operator,
     widths,
 )
