@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infersdk import _native as _native  # first: it refuses to be where it would not work
 from infersdk.api import convert, load
 from infersdk.artifact import Artifact
 from infersdk.errors import (

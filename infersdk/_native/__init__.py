@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402
+from .interpreter import refuse_subinterpreters
+
+refuse_subinterpreters()  # before NumPy and compiled modules fail in a way that nobody understands
+
 from .binder import Bound, RowBinder, TensorBinder, narrowed, take_labels, widen
 from .library import find_library, open_library
 from .session import (
