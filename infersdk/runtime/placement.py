@@ -8,6 +8,7 @@ does not load and that is allowed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,10 @@ from infersdk.runtime.providers import (
 )
 
 __all__ = ["open_sessions", "select"]
+
+
+# ONNX Runtime tells where in its source a provider failed to load, before it tells why.
+_SOURCE_LINE = re.compile(r"/\S+\.cc:\d+ .*?\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 class _Closes(Protocol):
@@ -139,7 +144,14 @@ def open_sessions(
         for session in sessions:
             session.close()
         raise
-    return sessions, replace(choice, devices=tuple(used), passed_over=tuple(passed_over))
+    if tuple(used) == choice.devices:
+        return sessions, choice
+    return sessions, replace(
+        choice,
+        devices=tuple(used),
+        reason="what was preferred did not load",
+        passed_over=tuple(passed_over),
+    )
 
 
 def _without_first(device: DeviceChoice) -> DeviceChoice | None:
@@ -160,8 +172,8 @@ def _preload(choice: ProviderChoice) -> dict[str, str]:
 def _explained(
     error: SessionError, device: DeviceChoice, missing: Mapping[str, str]
 ) -> SessionError:
-    text = str(error)
-    if missing and device.cuda_ordinal >= 0:
+    text = re.sub(r"\s+", " ", _SOURCE_LINE.sub("", str(error))).strip()
+    if missing and "Failed to load" in text:
         tensorrt = [name for name in missing if name.startswith(("libnvinfer", "libnvonnx"))]
         cuda = [name for name in missing if name not in tensorrt]
         if cuda:
@@ -169,7 +181,7 @@ def _explained(
                 f". Not found: {', '.join(cuda)}; NVIDIA's libraries come with: "
                 'pip install "onnxruntime-gpu[cuda,cudnn]"'
             )
-        if tensorrt:
+        if tensorrt and device.providers[0].name == "TensorRT":
             text += f". Not found: {', '.join(tensorrt)}; they come with: pip install tensorrt"
     return SessionError(text, model=error.model, code=error.code)
 

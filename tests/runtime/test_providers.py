@@ -33,6 +33,7 @@ from infersdk._native.devices import (
 )
 from infersdk.errors import MissingDependencyError, SessionError
 from infersdk.options import Execution
+from infersdk.runtime import placement
 from infersdk.runtime.graph_ops import GraphOps, survey
 from infersdk.runtime.placement import open_sessions, select
 from infersdk.runtime.providers import (
@@ -763,7 +764,11 @@ def test_where_it_is_allowed_the_next_provider_is_tried() -> None:
     sessions, used = open_sessions(LENIENT, Opener("TensorRT on cuda:1"))
     assert names(used) == [("cuda:0", ["TensorRT", "CUDA"]), ("cuda:1", ["CUDA"])]
     assert len(sessions) == 2
-    assert "not TensorRT on cuda:1: TensorRT on cuda:1 does not load" in str(used)
+    assert str(used).splitlines() == [
+        "cuda:0: TensorRT, then CUDA, then CPU (what was preferred did not load)",
+        "cuda:1: CUDA, then CPU",
+        "not TensorRT on cuda:1: TensorRT on cuda:1 does not load",
+    ]
 
 
 def test_a_device_that_cannot_be_used_is_left_out_where_another_can() -> None:
@@ -799,6 +804,33 @@ def test_host_providers_fall_back_to_the_cpu_itself() -> None:
     _, used = open_sessions(choice, Opener("OpenVINO on cpu"))
     assert names(used) == [("cpu", [])]
     assert used.passed_over == (("OpenVINO on cpu", "OpenVINO on cpu does not load"),)
+
+
+@pytest.mark.parametrize("provider", [CUDA, TENSORRT])
+def test_libraries_that_are_missing_are_named_with_their_packages(
+    monkeypatch: pytest.MonkeyPatch, provider: Provider
+) -> None:
+    absent = {"libcublas.so.13": "cannot open", "libnvinfer.so.10": "cannot open"}
+    monkeypatch.setattr(placement, "cuda_build", lambda: (13, 0))
+    monkeypatch.setattr(placement, "preload_cuda", lambda major, tensorrt: absent)
+
+    def fails(device: DeviceChoice) -> Opened:
+        raise SessionError(
+            "ONNX Runtime cannot load model `m`: /onnxruntime_src/session/provider_bridge_ort.cc:2043 "
+            "onnxruntime::Provider& Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library x.so "
+            "with error: libcublas.so.13: cannot open\n"
+        )
+
+    choice = ProviderChoice((DeviceChoice("cuda:0", (provider,)),), "")
+    with pytest.raises(SessionError) as caught:
+        open_sessions(choice, fails)
+    text = str(caught.value)
+    assert text.startswith(
+        "ONNX Runtime cannot load model `m`: Failed to load library x.so with error: libcublas.so.13: "
+        "cannot open. Not found: libcublas.so.13; NVIDIA's libraries come with: pip install "
+        '"onnxruntime-gpu[cuda,cudnn]"'
+    )
+    assert ("libnvinfer.so.10" in text) == (provider is TENSORRT)
 
 
 # -- tensors by DLPack -------------------------------------------------------------------------------
