@@ -100,77 +100,132 @@ cdef extern from *:
     """
     #include "infersdk/coalescer.hpp"
     namespace infersdk {
-    // Runs pieces by a C function, whose context outlives the coalescer's threads.
+    inline bool python_is_ending() {
+    #if PY_VERSION_HEX >= 0x030d0000
+      return Py_IsFinalizing() != 0;
+    #else
+      return _Py_IsFinalizing() != 0;
+    #endif
+    }
+    // Runs pieces by a C function, which finds all that it needs in their requests.
     class CallbackBackend : public Backend {
      public:
-      using Function = int (*)(void* context, const Piece* pieces, size_t n, std::string* message);
-      CallbackBackend(Function function, void* context) : function_(function), context_(context) {}
+      using Function = int (*)(const Piece* pieces, size_t n, std::string* message);
+      explicit CallbackBackend(Function function) : function_(function) {}
       Status run(const Piece* pieces, size_t n) noexcept override {
         return guarded([&]() -> Status {
           std::string message;
-          if (function_(context_, pieces, n, &message) == 0) return Status();
+          if (function_(pieces, n, &message) == 0) return Status();
           return Status(StatusCode::kRuntime, std::move(message));
         });
       }
 
      private:
       Function function_;
-      void* context_;
     };
-    inline std::shared_ptr<Backend> make_callback_backend(CallbackBackend::Function function,
-                                                          void* context) {
-      return std::make_shared<CallbackBackend>(function, context);
+    inline std::shared_ptr<Backend> make_callback_backend(CallbackBackend::Function function) {
+      return std::make_shared<CallbackBackend>(function);
+    }
+    // Owns its item: a batcher may look at it after its caller and its event loop are gone.
+    struct FunctionRequest : Request {
+      explicit FunctionRequest(PyObject* item) {
+        Py_INCREF(item);
+        context = item;
+      }
+      // The coalescer ends requests outside its mutex, so that waiting for the GIL here is safe.
+      ~FunctionRequest() {
+        if (python_is_ending()) return;
+        PyGILState_STATE state = PyGILState_Ensure();
+        Py_DECREF(static_cast<PyObject*>(context));
+        PyGILState_Release(state);
+      }
+    };
+    inline RequestPtr make_function_request(PyObject* item) {
+      return std::make_shared<FunctionRequest>(item);
+    }
+    // Keeps this thread's Python state until the thread ends. Otherwise each batch would make it anew,
+    // and a function would lose what it keeps in a threading.local.
+    class PythonThread {
+     public:
+      PythonThread() : state_(PyGILState_Ensure()), thread_(PyEval_SaveThread()) {}
+      ~PythonThread() {
+        if (python_is_ending()) return;
+        PyEval_RestoreThread(thread_);
+        PyGILState_Release(state_);
+      }
+      PythonThread(const PythonThread&) = delete;
+      PythonThread& operator=(const PythonThread&) = delete;
+
+     private:
+      PyGILState_STATE state_;
+      PyThreadState* thread_;
+    };
+    inline void keep_python_thread() {
+      static thread_local PythonThread thread;
+      (void)thread;
     }
     }  // namespace infersdk
     """
     shared_ptr[Backend] make_callback_backend "infersdk::make_callback_backend"(
-        int (*)(void*, const Piece*, size_t, string*) noexcept nogil, void*) except +
+        int (*)(const Piece*, size_t, string*) noexcept nogil) except +
+    shared_ptr[Request] make_function_request "infersdk::make_function_request"(
+        PyObject*) except +
+    void keep_python_thread "infersdk::keep_python_thread"() noexcept nogil
+
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident() noexcept
 
 
 cdef class _Item:
     """One call's argument, and what became of it."""
 
+    cdef FunctionQueue queue
     cdef object value
     cdef object result
     cdef object error
-    cdef bint answered
 
 
-cdef int _run_function(void* context, const Piece* pieces, size_t n,
-                       string* message) noexcept nogil:
+cdef int _run_function(const Piece* pieces, size_t n, string* message) noexcept nogil:
+    keep_python_thread()
     with gil:
-        return _run_function_with_gil(<FunctionQueue>context, pieces, n, message)
+        return _run_function_with_gil(pieces, n, message)
 
 
-cdef int _run_function_with_gil(FunctionQueue queue, const Piece* pieces, size_t n,
-                                string* message) noexcept:
+cdef int _run_function_with_gil(const Piece* pieces, size_t n, string* message) noexcept:
     cdef list items = []
     cdef size_t i
-    cdef _Item item
+    cdef _Item item = None
+    cdef string name
     try:
         for i in range(n):
-            items.append(<object>pieces[i].request.get().context)
-        queue._apply(items)
+            item = <_Item>pieces[i].request.get().context
+            items.append(item)
+        item.queue._apply(items)
         return 0
     except BaseException as error:
         # The last to see a batch of one: this is the call's own error.
-        if n == 1 and items:
-            item = items[0]
+        if n == 1 and item is not None:
             item.error = error
         try:
-            message.assign(f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
+            name = type(error).__name__.encode("utf-8", "replace")
+            message.assign(name)
         except BaseException:
             pass
-        return 1
+    return 1
 
 
 cdef class FunctionQueue:
     """A Python function of a list behind a queue: concurrent calls share one call of it.
 
+    Where the function fails it is called again with halves of the list, so that only the calls that fail
+    by themselves fail. A call from inside the function, in its own thread, passes by the queue.
+
     Parameters
     ----------
     function : callable
-        ``function(items: list) -> list``, one answer for each item, in order.
+        ``function(items: list) -> answers``, one for each item, in order: a list or anything else that
+        has a length and is indexed by position. Rows of an ndarray are copied.
     name : str
         In messages.
     max_batch_size : int
@@ -182,7 +237,10 @@ cdef class FunctionQueue:
     timeout_s : float, optional
         How long a call may take that does not say so itself.
     merge : bool
-        False calls the function for each item alone.
+        False calls the function for each value alone.
+    many : bool
+        Every value is a list of items, and its answer the list of theirs; the function gets the items
+        of all lists as one.
 
     Raises
     ------
@@ -195,8 +253,10 @@ cdef class FunctionQueue:
     cdef object function
     cdef readonly str name
     cdef double default_timeout_s
+    cdef bint many
     cdef dict lanes
-    cdef set items                  # alive while a batcher may look at them
+    cdef set inside                 # the threads that run the function
+    cdef int n_forks
     cdef atomic[int] in_flight
     cdef atomic[int] closed
     cdef object __weakref__
@@ -205,7 +265,7 @@ cdef class FunctionQueue:
         self.closed.store(1)
 
     def __init__(self, function, *, str name, Py_ssize_t max_batch_size=32, Py_ssize_t instances=1,
-                 Py_ssize_t max_queue_size=4096, timeout_s=None, bint merge=True):
+                 Py_ssize_t max_queue_size=4096, timeout_s=None, bint merge=True, bint many=False):
         cdef CoalescerConfig config
         cdef vector[Replica] backends
         cdef Replica replica
@@ -213,15 +273,16 @@ cdef class FunctionQueue:
         self.function = function
         self.name = name
         self.default_timeout_s = timeout_s or 0
+        self.many = many
         self.lanes = {}
-        self.items = set()
+        self.inside = set()
         self.cost = make_shared[CostModel]()
         config.merge = merge
         config.max_batch_size = max_batch_size
         config.split_size = 0
         config.max_queue_size = max_queue_size
         config.max_queue_bytes = <size_t>-1
-        replica.backend = make_callback_backend(_run_function, <void*>self)
+        replica.backend = make_callback_backend(_run_function)
         replica.concurrency = instances
         backends.push_back(replica)
         status = Coalescer.create(config, backends, self.cost, &self.coalescer)
@@ -231,23 +292,26 @@ cdef class FunctionQueue:
         self.closed.store(0)
 
     def __dealloc__(self):
+        # Joins the batcher threads, which need the GIL to end.
         with nogil:
+            if self.coalescer.get() != NULL:
+                self.coalescer.get().stop()
             self.coalescer.reset()
 
     def __repr__(self):
         return f"<infersdk FunctionQueue `{self.name}`{' closed' if self.closed.load() else ''}>"
 
     def call(self, value, *, Py_ssize_t n_rows=1, lane=None, timeout_s=None, int priority=0):
-        """Answer one item, together with others that come at the same time.
+        """Answer one value, together with others that come at the same time.
 
         Parameters
         ----------
         value : object
-            The item.
+            The item, or the list of items.
         n_rows : int
             How many rows it counts for.
         lane : hashable, optional
-            Only items of one lane share a call.
+            Only values of one lane share a call.
         timeout_s, priority
             As for :meth:`Session.run`.
 
@@ -256,7 +320,7 @@ cdef class FunctionQueue:
         OverloadedError, DeadlineError, ClosedError
             It was not run, or not in time.
         Exception
-            What the function raised for this item.
+            What the function raised for this value.
         """
         cdef _Item item
         cdef Slot slot
@@ -265,13 +329,18 @@ cdef class FunctionQueue:
         cdef InterruptCheck interrupt = NULL
         cdef int64_t started
         cdef int64_t deadline_ns = self._deadline(timeout_s)
+        cdef int n_forks = self.n_forks
         self.in_flight.fetch_add(1)
         try:
+            item = self._item(value)
+            if PyThread_get_thread_ident() in self.inside:
+                # In the queue its own thread would wait for itself. Also while the queue is being closed,
+                # which waits for the call that this one is a part of.
+                self._apply([item])
+                return item.result
             self._check_open()
             if _cooperates():
                 return self._yield_for(value, n_rows, lane, deadline_ns, priority)
-            item = _Item.__new__(_Item)
-            item.value = value
             slot = self.coalescer.get().begin()
             if slot.replica >= 0:
                 started = now_ns()
@@ -282,26 +351,21 @@ cdef class FunctionQueue:
                     self.coalescer.get().end(slot)
                 return item.result
             request = self._request(item, n_rows, lane, deadline_ns, priority)
-            self.items.add(item)
             if _in_main_thread():
                 interrupt = _check_signals
             with nogil:
                 status = self.coalescer.get().submit(request)
                 if status.ok():
                     status = self.coalescer.get().wait(request, interrupt, NULL)
-                else:
-                    request.get().ticket = 1        # never queued
-            if request.get().ticket == 1 or request.get().finished():
-                self.items.discard(item)
-            # Otherwise a batch is still at work on it, and _apply lets go of it.
             return self._answer(item, request.get(), status)
         finally:
-            self.in_flight.fetch_sub(1)
+            if n_forks == self.n_forks:
+                self.in_flight.fetch_sub(1)
 
     cdef object _yield_for(self, value, Py_ssize_t n_rows, lane, int64_t deadline_ns, int priority):
         cdef double timeout_s = 0 if deadline_ns == 0 else (deadline_ns - now_ns()) * 1e-9
         call = self.start(value, _cooperative.completions(), n_rows=n_rows, lane=lane,
-                          timeout_s=timeout_s or None, priority=priority)
+                          timeout_s=None if deadline_ns == 0 else timeout_s, priority=priority)
         if not _cooperative.wait(call, timeout_s):
             raise DeadlineError(f"`{self.name}` did not answer in time: still running",
                                 timeout_s=timeout_s, model=self.name)
@@ -309,19 +373,19 @@ cdef class FunctionQueue:
 
     def start(self, value, Completions completions, *, Py_ssize_t n_rows=1, lane=None,
               timeout_s=None, int priority=0):
-        """Queue an item and come back at once; as :meth:`Session.start`."""
+        """Queue a value and come back at once; as :meth:`Session.start`."""
         cdef _Item item
         cdef Call call
         cdef Status status
         cdef int64_t deadline_ns = self._deadline(timeout_s)
+        cdef int n_forks = self.n_forks
         self.in_flight.fetch_add(1)
         try:
             self._check_open()
-            item = _Item.__new__(_Item)
-            item.value = value
+            item = self._item(value)
             call = Call.__new__(Call)
             call.session = self
-            call.item = item        # the call lives in `completions` until it is finished
+            call.item = item
             call.coalescer = self.coalescer
             call.request = self._request(item, n_rows, lane, deadline_ns, priority)
             completions.add(call)
@@ -331,7 +395,8 @@ cdef class FunctionQueue:
                 return self._answer(item, call.request.get(), status)
             return call
         finally:
-            self.in_flight.fetch_sub(1)
+            if n_forks == self.n_forks:
+                self.in_flight.fetch_sub(1)
 
     def stats(self):
         """Counts since the start, and what waits and runs now."""
@@ -341,7 +406,15 @@ cdef class FunctionQueue:
         return _stats(stats, self.coalescer.get().healthy())
 
     def close(self):
-        """Answer what is queued, then take nothing more. Calling it again does nothing."""
+        """Answer what is queued, then take nothing more. Calling it again does nothing.
+
+        Raises
+        ------
+        RuntimeError
+            The function itself asks for it, and would wait for itself.
+        """
+        if PyThread_get_thread_ident() in self.inside:
+            raise RuntimeError(f"`{self.name}` cannot be closed from inside its own function")
         if self.closed.exchange(1):
             return
         try:
@@ -366,10 +439,15 @@ cdef class FunctionQueue:
             return _deadline_after(self.default_timeout_s, self.name)
         return _deadline_after(timeout_s, self.name)
 
+    cdef _Item _item(self, value):
+        cdef _Item item = _Item.__new__(_Item)
+        item.queue = self
+        item.value = value
+        return item
+
     cdef shared_ptr[Request] _request(self, _Item item, Py_ssize_t n_rows, lane, int64_t deadline_ns,
                                       int priority) except *:
-        cdef shared_ptr[Request] request = make_shared[Request]()
-        request.get().context = <void*>item
+        cdef shared_ptr[Request] request = make_function_request(<PyObject*>item)
         request.get().n_rows = n_rows
         request.get().units = n_rows
         request.get().deadline_ns = deadline_ns
@@ -379,21 +457,65 @@ cdef class FunctionQueue:
         return request
 
     cdef int _apply(self, list items) except -1:
+        """Call the function and give every item its answer."""
         cdef _Item item
-        cdef Py_ssize_t i
-        answers = self.function([(<_Item>item).value for item in items])
-        if not isinstance(answers, (list, tuple)) and not hasattr(answers, "__len__"):
-            raise TypeError(f"`{self.name}` must return a list of {len(items)} answers, one for each "
-                            f"item, got {_describe(answers)}")
-        if len(answers) != len(items):
-            raise TypeError(f"`{self.name}` must return one answer for each of {len(items)} items, "
-                            f"got {len(answers)}")
-        for i in range(len(items)):
-            item = <_Item>items[i]
-            item.result = answers[i]
-            item.answered = True
-            self.items.discard(item)
+        cdef Py_ssize_t n, first
+        cdef unsigned long thread = PyThread_get_thread_ident()
+        cdef bint nested = thread in self.inside
+        cdef list values = []
+        cdef list answers
+        for item in items:
+            if self.many:
+                values.extend(item.value)
+            else:
+                values.append(item.value)
+        n = len(values)         # the function may change its list
+        if not nested:
+            self.inside.add(thread)
+        try:
+            answers = self._checked(self.function(values), n)
+        finally:
+            if not nested:
+                self.inside.discard(thread)
+        first = 0
+        for item in items:
+            if self.many:
+                n = len(item.value)
+                item.result = answers[first:first + n]
+                first += n
+            else:
+                item.result = answers[first]
+                first += 1
         return 0
+
+    cdef list _checked(self, answers, Py_ssize_t n):
+        """The answers as a list of ``n``."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t length = -1
+        if type(answers) is list:
+            length = len(answers)
+        elif hasattr(answers, "__getitem__") and not isinstance(answers, (str, bytes, Mapping)):
+            try:
+                length = len(answers)
+            except TypeError:
+                pass            # an array without axes
+        if length < 0:
+            if hasattr(answers, "__await__") and hasattr(answers, "close"):
+                answers.close()         # nobody is going to await it
+            raise TypeError(f"`{self.name}` must return a list with one answer for each of {n} items, "
+                            f"got {_describe(answers)}")
+        if length != n:
+            raise TypeError(f"`{self.name}` must return one answer for each of {n} items, "
+                            f"got {length} answers")
+        if type(answers) is list:
+            return <list>answers
+        if isinstance(answers, np.ndarray) and answers.ndim > 1:
+            # Not views: one caller's answer would keep all others in memory, and a buffer that the
+            # function uses again would change it.
+            return [answers[i].copy() for i in range(n)]
+        if hasattr(answers, "iloc"):
+            answers = answers.iloc          # what pandas counts by position
+        return [answers[i] for i in range(n)]
 
     cdef object _answer(self, _Item item, Request* request, const Status& status):
         cdef StatusCode code = (<Status*>&status).code()
@@ -420,3 +542,17 @@ cdef class FunctionQueue:
 
     cdef object _result(self, Call call):
         return self._answer(<_Item>call.item, call.request.get(), call.request.get().status)
+
+
+def _forget_the_parents_calls():
+    # They never end in the child of a fork, where close() would wait for them. The thread that forks may
+    # itself be inside the function.
+    cdef FunctionQueue queue
+    for queue in list(_function_queues):
+        queue.n_forks += 1
+        queue.in_flight.store(0)
+        queue.inside.intersection_update((PyThread_get_thread_ident(),))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_the_parents_calls)

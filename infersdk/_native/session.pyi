@@ -99,6 +99,7 @@ class FunctionQueue:
         max_queue_size: int = 4096,
         timeout_s: float | None = None,
         merge: bool = True,
+        many: bool = False,
     ) -> None: ...
     def call(
         self,
