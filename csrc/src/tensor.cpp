@@ -33,6 +33,14 @@ void Tensor::reserve(ElementType type, const std::vector<int64_t>& shape) {
   }
   size_bytes = n * element_size(type);
   data = allocate_aligned(size_bytes);
+  bytes = data.get();
+}
+
+void Tensor::borrow(ElementType type, const std::vector<int64_t>& shape, void* memory) {
+  element = type;
+  dims = shape;
+  size_bytes = count_elements(shape) * element_size(type);
+  bytes = memory;
 }
 
 void AlignedFree::operator()(void* pointer) const noexcept {

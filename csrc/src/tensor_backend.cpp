@@ -261,7 +261,7 @@ Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
   void* data = nullptr;
   if (n == 1 && exact) {
     const size_t offset = pieces[0].whole() ? 0 : pieces[0].first_row * row * element;
-    data = static_cast<char*>(model.data.get()) + offset;
+    data = static_cast<char*>(model.bytes) + offset;
   } else {
     *buffer = allocate_aligned(count_elements(dims) * element);
     data = buffer->get();
@@ -276,7 +276,7 @@ Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
     for (size_t i = 0; i < n; ++i) {
       const Tensor& tensor = pieces[i].request->inputs[input];
       std::vector<int64_t> block = tensor.dims;
-      const char* source = static_cast<const char*>(tensor.data.get());
+      const char* source = static_cast<const char*>(tensor.bytes);
       if (!pieces[i].whole()) {
         source += pieces[i].first_row * (tensor.size_bytes / static_cast<size_t>(block[0]));
         block[0] = static_cast<int64_t>(pieces[i].n_rows);

@@ -144,7 +144,9 @@ cdef extern from "infersdk/tensor.hpp" namespace "infersdk" nogil:
         AlignedBuffer data
         size_t size_bytes
         vector[string] strings
+        void* bytes
         void reserve(ElementType, const vector[int64_t]&) except +
+        void borrow(ElementType, const vector[int64_t]&, void*) except +
 
 cdef extern from "infersdk/notifier.hpp" namespace "infersdk" nogil:
     cdef cppclass Notifier:

@@ -16,8 +16,9 @@ long, or whose length is unknown, happen on a helper thread while the main threa
 Ctrl-C works.
 
 Once start_batching() was called, runs that give up the GIL go through csrc's Coalescer: in the caller's
-thread where a replica is idle, through its queue otherwise. What is queued is copied: a caller may leave
-(deadline, Ctrl-C, a cancelled task) while the run still reads it.
+thread where a replica is idle, through its queue otherwise. A caller that waits lends its arrays; should it
+leave while a run still reads them (deadline, Ctrl-C), they are kept until that is over. Calls of event loops
+are copied.
 
 Calls from an event loop do not wait: start() queues them, and a Completions object, one for each loop,
 says when they are finished.
@@ -32,6 +33,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
@@ -236,6 +238,14 @@ cdef object _spec(const ValueInfo& info):
     raise SessionError(f"value `{name}` is of an ONNX kind ({kind}) that infersdk cannot pass")
 
 
+cdef class _Leftover:
+    """Arrays whose caller has left while a run reads them."""
+
+    cdef shared_ptr[Request] request
+    cdef list arrays
+
+
+@cython.no_gc_clear         # __dealloc__ waits for runs that may read what the session keeps
 cdef class Session:
     """A model in ONNX Runtime.
 
@@ -291,6 +301,7 @@ cdef class Session:
     cdef bint merges
     cdef bint always_queue
     cdef size_t split_size
+    cdef list leftovers
     cdef double default_timeout_s            # 0: none
     cdef object __weakref__
 
@@ -313,6 +324,7 @@ cdef class Session:
         from .library import open_library as find_and_open
         find_and_open()
         self.name = name
+        self.leftovers = []
         self.coerce = coerce
         self.release_gil = -1 if release_gil is None else (1 if release_gil else 0)
         if isinstance(model, bytes):
@@ -929,6 +941,7 @@ cdef class Session:
         cdef shared_ptr[Request] request
         cdef Status status
         cdef InterruptCheck interrupt = NULL
+        cdef bint queued
         if self.split_size == 0 or n_rows <= <int64_t>self.split_size:
             slot = coalescer.begin()
             if slot.replica >= 0:
@@ -941,17 +954,36 @@ cdef class Session:
                     # The queue knows how to ask another replica.
                 finally:
                     coalescer.end(slot)
-        request = self._request(inputs, total_bytes, n_rows, deadline_ns, priority)
+        request = self._request(inputs, total_bytes, n_rows, deadline_ns, priority, True)
+        if self.leftovers:
+            self._drop_leftovers()
         if _in_main_thread():
             interrupt = _check_signals
         with nogil:
             status = coalescer.submit(request)
-            if status.ok():
+            queued = status.ok()
+            if queued:
                 status = coalescer.wait(request, interrupt, NULL)
+        if queued and not status.ok() and not request.get().finished():
+            self._keep_for(request, inputs)
         if status.code() == StatusCode.kClosed and not self.closed.load():
             # The interpreter is ending, and with it the batcher threads; this call can still be run.
             return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
         return self._answer(coalescer, request, status)
+
+    cdef int _keep_for(self, shared_ptr[Request] request, list arrays) except -1:
+        cdef _Leftover leftover = _Leftover.__new__(_Leftover)
+        leftover.request = request
+        leftover.arrays = arrays
+        self.leftovers.append(leftover)
+        return 0
+
+    cdef int _drop_leftovers(self) except -1:
+        self.leftovers = [
+            leftover for leftover in self.leftovers
+            if not (<_Leftover>leftover).request.get().finished()
+        ]
+        return 0
 
     cdef list _yield_for(self, list inputs, int64_t deadline_ns, int priority):
         cdef double timeout_s = 0 if deadline_ns == 0 else (deadline_ns - now_ns()) * 1e-9
@@ -982,8 +1014,8 @@ cdef class Session:
         return self._raise(status)
 
     cdef shared_ptr[Request] _request(self, list inputs, size_t total_bytes, int64_t n_rows,
-                                      int64_t deadline_ns, int priority) except *:
-        """The call with a copy of its inputs, which may outlive the caller's interest in it."""
+                                      int64_t deadline_ns, int priority, bint borrow) except *:
+        """The call, which borrows its inputs or has a copy of them."""
         cdef shared_ptr[Request] request = make_shared[Request]()
         cdef Tensor* tensor
         cdef cnp.ndarray array
@@ -1001,6 +1033,9 @@ cdef class Session:
             dims.clear()
             for axis in range(cnp.PyArray_NDIM(array)):
                 dims.push_back(cnp.PyArray_DIM(array, axis))
+            if borrow and not self.checks[i].string:
+                tensor.borrow(<ElementType>self.checks[i].element, dims, cnp.PyArray_DATA(array))
+                continue
             tensor.reserve(<ElementType>self.checks[i].element, dims)
             if self.checks[i].string:
                 items = <PyObject**>cnp.PyArray_DATA(array)
@@ -1107,7 +1142,8 @@ cdef class Session:
                     return None
             if n_rows == 0 or (n_rows < 0 and self.merges):
                 return None
-            request = self._request(arrays, total_bytes, n_rows, self._deadline(timeout_s), priority)
+            request = self._request(arrays, total_bytes, n_rows, self._deadline(timeout_s), priority,
+                                    False)
             call = Call.__new__(Call)
             call.session = self
             call.coalescer = self.coalescer

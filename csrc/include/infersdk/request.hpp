@@ -3,7 +3,8 @@
 // Who may touch what: the caller fills a Request before submit(); from then on its inputs are
 // constant and everything under "progress" is guarded by the Coalescer. Who runs it writes its
 // outputs. After finished() the Request belongs to the caller again. It is shared: a caller may
-// walk away (deadline, cancellation, Ctrl-C) while a run still reads its inputs.
+// walk away (deadline, cancellation, Ctrl-C) while a run still reads its inputs,
+// and then keeps what they borrow until it is finished.
 #pragma once
 
 #include <condition_variable>

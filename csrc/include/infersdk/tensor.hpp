@@ -1,5 +1,5 @@
-// A tensor with memory of its own: what a call brings and takes when it does not run in its own
-// thread.
+// A tensor of a call that does not run in its own thread: with memory of its own, or with the
+// caller's, who then keeps it until the call is finished.
 #pragma once
 
 #include <cstddef>
@@ -28,12 +28,15 @@ size_t count_elements(const std::vector<int64_t>& dims) noexcept;
 struct Tensor {
   ElementType element = ElementType::kUndefined;
   std::vector<int64_t> dims;
-  AlignedBuffer data;  // empty for strings
+  AlignedBuffer data;     // its own memory; empty for strings and where it is borrowed
+  void* bytes = nullptr;  // what is read and written: `data`, or the caller's
   size_t size_bytes = 0;
   std::vector<std::string> strings;
 
   // Makes room for a tensor of that shape; its contents are undefined. Throws std::bad_alloc.
   void reserve(ElementType type, const std::vector<int64_t>& shape);
+  // Takes `memory`, of that shape, which has to outlive every run of the request.
+  void borrow(ElementType type, const std::vector<int64_t>& shape, void* memory);
 };
 
 }  // namespace infersdk
