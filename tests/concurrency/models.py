@@ -16,9 +16,13 @@ __all__ = [
     "counter",
     "lookup",
     "mlp",
+    "paced",
     "rows_of",
+    "spelled",
+    "stretched",
     "tree_ensemble",
     "two_heads",
+    "wide",
     "write_all",
 ]
 
@@ -29,7 +33,7 @@ def write_all(folder: Path) -> Path:
     """Write every model of this module under its function's name."""
     for make in (mlp, tree_ensemble):
         make().save(folder / f"{make.__name__}.onnx")
-    for make in (counter, lookup):
+    for make in (counter, lookup, paced, spelled, stretched, wide):
         (folder / f"{make.__name__}.onnx").write_bytes(make().SerializeToString())
     return folder
 
@@ -137,6 +141,110 @@ def lookup() -> ModelProto:
         [_tensor("value", TensorProto.FLOAT, ["N"])],
         {"table": np.array([10, 20, 30])},
     )
+
+
+def paced() -> ModelProto:
+    """``2 * value + table[index]``, in a run that takes as many steps as its most patient row asks for.
+
+    Rows share runs, a row's answer is exact in any batch, and an index outside the table of three fails
+    the run.
+    """
+    return _model(
+        [
+            *_pace("steps"),
+            helper.make_node("Gather", ["table", "index"], ["entry"]),
+            helper.make_node("Add", ["value", "value"], ["twice"]),
+            helper.make_node("Add", ["twice", "entry"], ["sum"]),
+            helper.make_node("Add", ["sum", "nothing"], ["answer"]),
+        ],
+        [
+            _tensor("value", TensorProto.FLOAT, ["N"]),
+            _tensor("index", TensorProto.INT64, ["N"]),
+            _tensor("steps", TensorProto.FLOAT, ["N"]),
+        ],
+        [_tensor("answer", TensorProto.FLOAT, ["N"])],
+        {"table": np.array([10, 20, 30]), "zero": np.zeros(()), "step": np.ones(())},
+    )
+
+
+def spelled() -> ModelProto:
+    """The word for a digit, and the digit for its word: strings in and out, paced like `paced`."""
+    words = ["zero", "one", "two", "three"]
+    digits = [str(digit) for digit in range(len(words))]
+    return _model(
+        [
+            *_pace("steps"),
+            helper.make_node(
+                "LabelEncoder",
+                ["text"],
+                ["other"],
+                domain="ai.onnx.ml",
+                keys_strings=words + digits,
+                values_strings=digits + words,
+                default_string="ø",
+            ),
+            helper.make_node("Add", ["steps", "nothing"], ["done"]),
+        ],
+        [
+            _tensor("text", TensorProto.STRING, ["N"]),
+            _tensor("steps", TensorProto.FLOAT, ["N"]),
+        ],
+        [
+            _tensor("other", TensorProto.STRING, ["N"]),
+            _tensor("done", TensorProto.FLOAT, ["N"]),
+        ],
+        {"zero": np.zeros(()), "step": np.ones(())},
+    )
+
+
+def stretched() -> ModelProto:
+    """``2 * x`` for rows of any length, paced like `paced`: only rows of one length share a run."""
+    return _model(
+        [
+            *_pace("steps"),
+            helper.make_node("Add", ["x", "x"], ["twice"]),
+            helper.make_node("Add", ["twice", "nothing"], ["answer"]),
+        ],
+        [
+            _tensor("x", TensorProto.FLOAT, ["N", "length"]),
+            _tensor("steps", TensorProto.FLOAT, ["N"]),
+        ],
+        [_tensor("answer", TensorProto.FLOAT, ["N", "length"])],
+        {"zero": np.zeros(()), "step": np.ones(())},
+    )
+
+
+def wide() -> ModelProto:
+    """A number, 20,000 times: 80 kB of answer for each row."""
+    return _model(
+        [helper.make_node("Mul", ["x", "ones"], ["answer"])],
+        [_tensor("x", TensorProto.FLOAT, ["N", 1])],
+        [_tensor("answer", TensorProto.FLOAT, ["N", 20_000])],
+        {"ones": np.ones((1, 20_000))},
+    )
+
+
+def _pace(steps: str) -> list[NodeProto]:
+    """Nodes that count to the greatest of `steps`, and give `nothing`, a zero that has to wait for it."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["again"], ["go_on"]),
+            helper.make_node("Add", ["count", "step"], ["next"]),
+        ],
+        "body",
+        [
+            _tensor("i", TensorProto.INT64, []),
+            _tensor("again", TensorProto.BOOL, []),
+            _tensor("count", TensorProto.FLOAT, []),
+        ],
+        [_tensor("go_on", TensorProto.BOOL, []), _tensor("next", TensorProto.FLOAT, [])],
+    )
+    return [
+        helper.make_node("ReduceMax", [steps], ["most"], keepdims=0),
+        helper.make_node("Cast", ["most"], ["trips"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["trips", "", "zero"], ["counted"], body=body),
+        helper.make_node("Min", ["counted", "zero"], ["nothing"]),
+    ]
 
 
 def _tabular(
