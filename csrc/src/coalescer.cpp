@@ -17,8 +17,8 @@ namespace {
 constexpr int64_t kCheckSliceNs = 50'000'000;
 
 // With more requests in the usual batch than this, a caller that finds one of several replicas idle
-// queues all the same: its run of one row would take the replica from a batch. Measured on a large MLP
-// and two replicas: 1.1 to 1.7 times the throughput at 4 to 32 threads, and a third of the p99.
+// queues all the same: its run of one row would take the replica from a batch. Measured on a large
+// MLP and two replicas: 1.1 to 1.7 times the throughput at 4 to 32 threads, and a third of the p99.
 constexpr double kCompany = 1.5;
 
 std::chrono::steady_clock::time_point time_at(int64_t ns) {
@@ -526,15 +526,15 @@ bool Coalescer::cancel(const RequestPtr& request, StatusCode code) noexcept {
 
 void Coalescer::finish(const std::vector<RequestPtr>& finished) noexcept {
   const int64_t now = now_ns();
-  // Loops first: one write each, however many of their requests are here.
+  // All of them before the first is told: one write to a loop stands for all of its requests here.
+  for (const RequestPtr& request : finished) {
+    std::lock_guard<std::mutex> lock(request->mutex_);
+    request->finished_ns = now;
+    request->finished_ = true;
+  }
   std::vector<RequestPtr> of_loop;
   for (size_t i = 0; i < finished.size(); ++i) {
     Request& request = *finished[i];
-    {
-      std::lock_guard<std::mutex> lock(request.mutex_);
-      request.finished_ns = now;
-      request.finished_ = true;
-    }
     if (request.notifier == nullptr) {
       request.done_.notify_one();
       continue;
