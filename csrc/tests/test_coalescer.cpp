@@ -817,6 +817,30 @@ TEST(a_batch_wakes_each_of_its_loops_once) {
   CHECK(rig.fake().n_runs() == 1);
 }
 
+TEST(a_loop_hears_of_what_is_finished_and_of_nothing_else) {
+  Rig rig(batches_of(64), {1}, false);
+  std::shared_ptr<Notifier> loop;
+  REQUIRE(passed(Notifier::create(&loop)));
+  int early = 0;
+  for (int round = 0; round < 100; ++round) {
+    std::vector<RequestPtr> requests;
+    Busy busy(rig);
+    for (int64_t i = 0; i < 64; ++i) {
+      requests.push_back(request({i}));
+      requests.back()->notifier = loop;
+      REQUIRE(passed(rig.submit(requests.back())));
+    }
+    busy.release();
+    for (size_t n = 0; n < requests.size();) {
+      std::vector<RequestPtr> drained;
+      loop->drain(&drained);
+      for (const RequestPtr& each : drained) early += !right(each);
+      n += drained.size();
+    }
+  }
+  CHECK(early == 0);
+}
+
 TEST(a_loop_hears_of_all_that_was_not_run_too) {
   Rig rig;
   std::shared_ptr<Notifier> loop;
