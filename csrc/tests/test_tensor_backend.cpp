@@ -55,7 +55,7 @@ bool equal(const Tensor& a, const Tensor& b) {
   if (a.element != b.element || a.dims != b.dims) return false;
   if (a.element == ElementType::kString) return a.strings == b.strings;
   const size_t size_bytes = count_elements(a.dims) * element_size(a.element);
-  return size_bytes == 0 || std::memcmp(a.data.get(), b.data.get(), size_bytes) == 0;
+  return size_bytes == 0 || std::memcmp(a.bytes, b.bytes, size_bytes) == 0;
 }
 
 template <typename T>
@@ -79,7 +79,7 @@ std::vector<Tensor> alone(Session& session, const Request& request) {
       fill_strings(value.get(), tensor.strings);
     } else {
       REQUIRE(passed(library()->check(api.CreateTensorWithDataAsOrtValue(
-          library()->cpu_memory(), tensor.data.get(), tensor.size_bytes, tensor.dims.data(),
+          library()->cpu_memory(), tensor.bytes, tensor.size_bytes, tensor.dims.data(),
           tensor.dims.size(), static_cast<int>(tensor.element), value.out()))));
     }
     values.push_back(value.get());
@@ -309,6 +309,30 @@ TEST(pieces_of_one_request_run_in_many_threads) {
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(as_alone(*session, large));
+}
+
+TEST(borrowed_memory_is_read_where_it_is) {
+  Random random(18);
+  const auto session = open("affine");
+  TensorBackend backend(session, kUnpadded);
+  // Of one array, whose rows are the requests': nothing else is aligned as an owned tensor is.
+  std::vector<float> rows(4 * 10);
+  for (float& value : rows) value = static_cast<float>(random.below(100));
+  const std::vector<float> before = rows;
+  std::vector<RequestPtr> requests;
+  for (int64_t first = 0, n = 1; first < 10; first += n, ++n) {
+    requests.push_back(std::make_shared<Request>());
+    requests.back()->n_rows = static_cast<size_t>(n);
+    requests.back()->inputs.resize(1);
+    requests.back()->inputs[0].borrow(ElementType::kFloat, {n, 4}, &rows[4 * first]);
+  }
+  REQUIRE(requests.size() == 4);
+  REQUIRE(passed(run(backend, whole(std::vector<RequestPtr>{requests[0], requests[1]}))));
+  REQUIRE(passed(run(backend, {whole(requests[2])})));
+  REQUIRE(passed(run(backend, {Piece{requests[3], 3, 1}})));
+  REQUIRE(passed(run(backend, {Piece{requests[3], 0, 3}, whole(requests[0])})));
+  for (const RequestPtr& each : requests) CHECK(as_alone(*session, each));
+  CHECK(rows == before);
 }
 
 TEST(a_run_may_be_repeated) {
