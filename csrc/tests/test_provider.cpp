@@ -1,7 +1,7 @@
 // Providers and places. These machines have no GPU, so that what is proven here is the rest: that a
 // provider that is not there is an error in words, that plugins are appended by device, and that
 // everything that works with a device works with host memory. The tests of a device itself are in
-// tests/gpu.
+// tests/gpu, apart from page-locked memory, whose test is here and skipped.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -442,6 +442,68 @@ TEST(strides_of_axes_that_do_not_matter_are_not_looked_at) {
   Foreign scalar(std::vector<float>{5}, {});
   CHECK(passed(DeviceValue::from_dlpack(*library(), &scalar.managed, &taken)));
   CHECK(taken->size_bytes() == sizeof(float) && taken->dims().empty());
+}
+
+TEST(openvino_computes_what_the_cpu_computes) {
+  if (!has("OpenVINOExecutionProvider")) SKIP("this ONNX Runtime has no OpenVINO");
+  ProviderConfig openvino = provider("OpenVINO");
+  openvino.set("device_type", "CPU");
+  auto placement = std::make_shared<Placement>(std::vector<ProviderConfig>{openvino});
+  const std::shared_ptr<Session> session = open_placed("affine", placement);
+  for (int seed = 0; seed < 3; ++seed) {
+    CHECK(answers_right(*session, 4, seed));
+    const std::vector<float> x = affine_rows(5, seed);
+    const Value input = tensor(x, {5, 4});
+    Value answer;
+    REQUIRE(passed(run_affine(*placement, input.get(), ValuePlace::kDevice, &answer)));
+    CHECK(read<float>(answer) == affine_answer(x));
+  }
+  Options options;
+  openvino.set("no_such_option", "1");
+  CHECK(!options.append(openvino).ok());
+}
+
+TEST(a_cuda_device_reads_and_writes_page_locked_memory) {
+  if (!has("CUDAExecutionProvider")) SKIP("this ONNX Runtime has no CUDA");
+  ProviderConfig cuda = provider("CUDA");
+  cuda.set("device_id", "0");
+  cuda.set("use_tf32", "0");
+  auto placement = std::make_shared<Placement>(std::vector<ProviderConfig>{cuda}, 0);
+  SessionConfig placed = config("affine");
+  placed.placement = placement;
+  std::shared_ptr<Session> session;
+  if (!Session::open(library(), placed, &session).ok()) SKIP("no CUDA device");
+  CHECK(placement->pins() && placement->on_device());
+  std::vector<StagingBuffer> buffers(4);
+  for (int seed = 0; seed < 20; ++seed) {
+    CHECK(answers_right(*session, 7, seed));  // the usual ways, with other rows each time
+    const std::vector<float> x = affine_rows(7, seed);
+    const size_t size_bytes = x.size() * sizeof(float);
+    StagingBuffer& buffer = buffers[static_cast<size_t>(seed) % buffers.size()];
+    REQUIRE(passed(StagingBuffer::allocate(*library(), placement, size_bytes, &buffer)));
+    CHECK(buffer.pinned() && buffer.memory() == placement->memory(ValuePlace::kPinned));
+    std::memcpy(buffer.data(), x.data(), size_bytes);
+    const std::vector<int64_t> dims = {7, 4};
+    Value input;
+    REQUIRE(passed(library()->check(library()->api().CreateTensorWithDataAsOrtValue(
+        buffer.memory(), buffer.data(), size_bytes, dims.data(), dims.size(),
+        static_cast<int>(ElementType::kFloat), input.out()))));
+    for (ValuePlace place : {ValuePlace::kHost, ValuePlace::kPinned}) {
+      Value answer;
+      REQUIRE(passed(run_affine(*placement, input.get(), place, &answer)));
+      CHECK(read<float>(answer) == affine_answer(x));
+    }
+    Value left;
+    REQUIRE(passed(run_affine(*placement, input.get(), ValuePlace::kDevice, &left)));
+    std::shared_ptr<DeviceValue> held;
+    REQUIRE(passed(
+        DeviceValue::adopt(*library(), std::exchange(*left.out(), nullptr), true, nullptr, &held)));
+    CHECK(held->device().device_type == static_cast<int32_t>(DLDeviceType::kCuda));
+    CHECK(held->device().device_id == 0);
+  }
+  session.reset();
+  placement.reset();
+  buffers.clear();  // outlive their session
 }
 
 TEST(text_has_no_dlpack_form) {

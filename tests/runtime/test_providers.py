@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper, parser
 
+import infersdk
 from infersdk._native.devices import (
     CudaDevice,
     CudaDevices,
@@ -831,6 +832,35 @@ def test_libraries_that_are_missing_are_named_with_their_packages(
         '"onnxruntime-gpu[cuda,cudnn]"'
     )
     assert ("libnvinfer.so.10" in text) == (provider is TENSORRT)
+
+
+@pytest.mark.skipif(
+    "OpenVINOExecutionProvider" not in available_providers(),
+    reason="this ONNX Runtime has no OpenVINO provider (pip install onnxruntime-openvino)",
+)
+def test_openvino_answers_as_the_cpu_does() -> None:
+    rng = np.random.default_rng(3)
+    graph = parser.parse_graph(
+        "mlp (float[N, 32] x) => (float[N, 5] y) { h = MatMul(x, w1)  r = Relu(h)  y = MatMul(r, w2) }"
+    )
+    for name, shape in (("w1", (32, 128)), ("w2", (128, 5))):
+        weights = (rng.standard_normal(shape) / 8).astype(np.float32)
+        graph.initializer.append(numpy_helper.from_array(weights, name))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    serialized = model.SerializeToString()
+    execution = Execution(
+        providers=("OpenVINO",), provider_options={"OpenVINO": {"device_type": "CPU"}}
+    )
+    with infersdk.load(serialized, execution=execution) as ours, infersdk.load(serialized) as cpu:
+        assert str(ours.providers) == "cpu: OpenVINO, then CPU (as asked for)"
+        for n_rows in (1, 4, 1, 9):
+            x = rng.standard_normal((n_rows, 32)).astype(np.float32)
+            np.testing.assert_allclose(ours.run({"x": x})["y"], cpu.run({"x": x})["y"], atol=1e-4)
+    missing = Execution(
+        providers=("OpenVINO",), provider_options={"OpenVINO": {"no_such_option": "1"}}
+    )
+    with pytest.raises(SessionError, match="OpenVINO"):
+        infersdk.load(serialized, execution=missing)
 
 
 # -- tensors by DLPack -------------------------------------------------------------------------------
