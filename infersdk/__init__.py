@@ -5,6 +5,7 @@ from __future__ import annotations
 from infersdk import _native as _native  # first: it refuses to be where it would not work
 from infersdk.api import convert, load
 from infersdk.artifact import Artifact
+from infersdk.decorators import batched
 from infersdk.errors import (
     ArtifactError,
     ClosedError,
@@ -42,6 +43,7 @@ __all__ = [
     "SessionError",
     "Signature",
     "UnsupportedModelError",
+    "batched",
     "convert",
     "load",
 ]

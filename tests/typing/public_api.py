@@ -6,6 +6,7 @@ is an error itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -89,3 +90,31 @@ def is_told(fitted: object, predictor: Predictor) -> None:
     Execution(2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     Execution(threads="2")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     predictor.plan.kind = "onnx"  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@infersdk.batched
+def lengths(texts: list[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+@infersdk.batched(max_batch_size=8, instances=2, timeout_s=1.0)
+def squares(numbers: Sequence[float]) -> tuple[float, ...]:
+    return tuple(number**2 for number in numbers)
+
+
+class Encoder:
+    @infersdk.batched(name="encoder")
+    def embed(self, texts: list[str]) -> list[bytes]:
+        return [text.encode() for text in texts]
+
+
+async def batches(encoder: Encoder) -> None:
+    assert_type(lengths("one"), int)
+    assert_type(await lengths.acall("one", timeout_s=1, priority=2), int)
+    assert_type(lengths.many(["one", "two"]), list[int])
+    assert_type(squares(2.0), float)
+    assert_type(encoder.embed("one"), bytes)
+    assert_type(await encoder.embed.acall("one"), bytes)
+    assert_type(encoder.embed.queue_stats(), dict[str, int])
+    lengths(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    lengths("one", "two")  # type: ignore[call-arg, arg-type]  # pyright: ignore[reportCallIssue]
