@@ -1,5 +1,6 @@
 #include "infersdk/provider.hpp"
 
+#include <dlfcn.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -116,6 +117,80 @@ Status append_tensorrt(const Library& library, OrtSessionOptions* options,
   return status;
 }
 
+// The part of NVIDIA's driver that waits for a device.
+struct CudaDriver {
+  using Device = int;
+  using Context = void*;
+  int (*get)(Device*, int) = nullptr;
+  int (*retain)(Context*, Device) = nullptr;
+  int (*release)(Device) = nullptr;
+  int (*push)(Context) = nullptr;
+  int (*pop)(Context*) = nullptr;
+  int (*synchronize)() = nullptr;
+
+  CudaDriver() {
+    void* handle = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) return;
+    find(handle, "cuDeviceGet", &get);
+    find(handle, "cuDevicePrimaryCtxRetain", &retain);
+    find(handle, "cuDevicePrimaryCtxRelease_v2", &release);
+    find(handle, "cuCtxPushCurrent_v2", &push);
+    find(handle, "cuCtxPopCurrent_v2", &pop);
+    find(handle, "cuCtxSynchronize", &synchronize);
+  }
+  bool complete() const {
+    return get != nullptr && retain != nullptr && release != nullptr && push != nullptr &&
+           pop != nullptr && synchronize != nullptr;
+  }
+
+ private:
+  template <typename Function>
+  static void find(void* handle, const char* name, Function* out) {
+    *out = reinterpret_cast<Function>(dlsym(handle, name));
+  }
+};
+
+// Waits for all that is under way on a CUDA device, whichever library began it. ONNX Runtime's own
+// way of waiting for inputs waits for the device that is current in this thread, which need not be
+// the one that holds the input.
+Status wait_for_cuda(int ordinal) {
+  static const CudaDriver driver;
+  if (!driver.complete()) {
+    return Status(StatusCode::kRuntime, "an input lies on a CUDA device, and there is no driver");
+  }
+  CudaDriver::Device device = 0;
+  CudaDriver::Context context = nullptr;
+  int code = driver.get(&device, ordinal);
+  if (code == 0) code = driver.retain(&context, device);
+  if (code == 0) {
+    code = driver.push(context);
+    if (code == 0) {
+      code = driver.synchronize();
+      (void)driver.pop(&context);
+    }
+    (void)driver.release(device);
+  }
+  if (code == 0) return Status();
+  return Status(StatusCode::kRuntime, "CUDA device " + std::to_string(ordinal) +
+                                          " cannot be waited for: CUDA error " +
+                                          std::to_string(code));
+}
+
+// The number of the CUDA device that holds a value, or -1.
+Status cuda_device_of(const Library& library, const OrtValue* value, int* out) {
+  const Api& api = library.api();
+  *out = -1;
+  int kind = 0;
+  INFERSDK_RETURN_IF_ERROR(library.check(api.GetValueType(value, &kind)));
+  if (static_cast<ValueKind>(kind) != ValueKind::kTensor) return Status();
+  const OrtMemoryInfo* memory = nullptr;
+  const char* name = nullptr;
+  INFERSDK_RETURN_IF_ERROR(library.check(api.GetTensorMemoryInfo(value, &memory)));
+  INFERSDK_RETURN_IF_ERROR(library.check(api.MemoryInfoGetName(memory, &name)));
+  if (std::strcmp(name, "Cuda") != 0) return Status();
+  return library.check(api.MemoryInfoGetId(memory, out));
+}
+
 }  // namespace
 
 Status available_providers(const Library& library, std::vector<std::string>* out) noexcept {
@@ -209,14 +284,18 @@ void Placement::attach(const Library& library, OrtSession* session) noexcept {
     Status status = library.check(api.CreateMemoryInfo("Cuda", kAllocatorDevice, cuda_device_,
                                                        kMemTypeDefault, &state->device));
     if (!status.ok()) state->device = nullptr;
-    status = library.check(api.CreateMemoryInfo("CudaPinned", kAllocatorDevice, cuda_device_,
-                                                kMemTypeCpuOutput, &state->pinned));
-    if (status.ok()) {
+    // Older libraries have one kind of page-locked memory, and number it 0 on every device.
+    for (int ordinal : {cuda_device_, 0}) {
+      status = library.check(api.CreateMemoryInfo("CudaPinned", kAllocatorDevice, ordinal,
+                                                  kMemTypeCpuOutput, &state->pinned));
+      if (!status.ok()) {
+        state->pinned = nullptr;
+        continue;
+      }
       status = library.check(api.CreateAllocator(session, state->pinned, &state->pinned_allocator));
-    }
-    if (!status.ok()) {
-      // Nothing can then be allocated there: outputs and buffers go to ordinary memory.
-      if (state->pinned != nullptr) api.ReleaseMemoryInfo(state->pinned);
+      if (status.ok()) break;
+      // Nothing can be allocated there: outputs and buffers go to ordinary memory.
+      api.ReleaseMemoryInfo(state->pinned);
       state->pinned = nullptr;
       state->pinned_allocator = nullptr;
     }
@@ -259,6 +338,14 @@ Status Placement::run_bound(const char* const* input_names, const OrtValue* cons
     OrtIoBinding* raw = nullptr;
     INFERSDK_RETURN_IF_ERROR(library.check(api.CreateIoBinding(state->session, &raw)));
     const std::unique_ptr<OrtIoBinding, void (*)(OrtIoBinding*)> binding(raw, api.ReleaseIoBinding);
+    int waited_for = -1;
+    for (size_t i = 0; i < n_inputs; ++i) {
+      int device = -1;
+      INFERSDK_RETURN_IF_ERROR(cuda_device_of(library, inputs[i], &device));
+      if (device < 0 || device == waited_for) continue;
+      INFERSDK_RETURN_IF_ERROR(wait_for_cuda(device));
+      waited_for = device;
+    }
     for (size_t i = 0; i < n_inputs; ++i) {
       INFERSDK_RETURN_IF_ERROR(library.check(api.BindInput(raw, input_names[i], inputs[i])));
     }

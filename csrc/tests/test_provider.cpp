@@ -444,6 +444,20 @@ TEST(strides_of_axes_that_do_not_matter_are_not_looked_at) {
   CHECK(taken->size_bytes() == sizeof(float) && taken->dims().empty());
 }
 
+TEST(an_input_on_a_device_that_is_not_there_is_an_error) {
+  auto placement = std::make_shared<Placement>(std::vector<ProviderConfig>{});
+  const std::shared_ptr<Session> session = open_placed("affine", placement);
+  Foreign foreign(affine_rows(2, 1), {2, 4});
+  foreign.managed.dl_tensor.device = {static_cast<int32_t>(DLDeviceType::kCuda), 99};
+  std::shared_ptr<DeviceValue> taken;
+  REQUIRE(passed(DeviceValue::from_dlpack(*library(), &foreign.managed, &taken)));
+  CHECK(taken->device().device_type == static_cast<int32_t>(DLDeviceType::kCuda));
+  CHECK(taken->device().device_id == 99);
+  Value answer;
+  const Status status = run_affine(*placement, taken->value(), ValuePlace::kHost, &answer);
+  CHECK(!status.ok() && answer.get() == nullptr && contains(status.message(), "CUDA device"));
+}
+
 TEST(openvino_computes_what_the_cpu_computes) {
   if (!has("OpenVINOExecutionProvider")) SKIP("this ONNX Runtime has no OpenVINO");
   ProviderConfig openvino = provider("OpenVINO");
