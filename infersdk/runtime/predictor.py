@@ -31,9 +31,9 @@ from infersdk.artifact import Artifact
 from infersdk.binding import Binder, SourceBinder, coerce, make_answerer
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
 from infersdk.options import Batching, Execution
-from infersdk.runtime.calibration import Calibration, calibrate
+from infersdk.runtime.calibration import Calibration, calibrate, study
 from infersdk.runtime.heads import Head, start_batching
-from infersdk.runtime.row_independence import check, check_padding, fill_values
+from infersdk.runtime.row_independence import fill_values
 from infersdk.runtime.threads import default_threads
 from infersdk.runtime.waiting import loop_calls
 from infersdk.types import Method, ParityReport, Plan, Signature
@@ -54,9 +54,6 @@ _AWAITED_ROWS = 256
 
 _EXAMPLE_ROWS = 256
 """Of the example, to measure with and to test whether rows may share a run."""
-
-_INDEPENDENCE_SHARE = 0.3
-"""Of the time for calibration, for that test."""
 
 _NOTHING: Any = object()
 """No argument at all; None may be a value."""
@@ -324,35 +321,22 @@ class Predictor:
     def _measure(
         self, session: Session, arrays: Sequence[Any] | None, budget_s: float | None = None
     ) -> None:
-        budget_s = self.execution.calibration_s if budget_s is None else budget_s
-        test_s = budget_s * _INDEPENDENCE_SHARE
-        mergeable, why_not = False, "batching is switched off"
-        self._pad: dict[str, dict[str, Any]] = {}
-        if self.batching.enabled is not False:
-            verdict = check(session, arrays, budget_s=test_s)
-            mergeable, why_not = verdict.mergeable, verdict.reason
-            if self.batching.pad:
-                verdicts = check_padding(session, arrays, self.batching, budget_s=test_s)
-                self._pad = {
-                    axis: {
-                        session.inputs[position].name: value
-                        for position, value in fill_values(
-                            session, axis, self.batching.pad[axis]
-                        ).items()
-                    }
-                    for axis, verdict in verdicts.items()
-                    if verdict.mergeable
-                }
-        self.calibration = calibrate(
+        self.calibration, verdicts = study(
             session,
             arrays,
             budget_s,
-            why_not,
             execution=self.execution,
             batching=self.batching,
-            mergeable=mergeable,
             keep_gil_s=KEEP_GIL_S,
         )
+        self._pad: dict[str, dict[str, Any]] = {
+            axis: {
+                session.inputs[position].name: value
+                for position, value in fill_values(session, axis, self.batching.pad[axis]).items()
+            }
+            for axis, verdict in verdicts.items()
+            if verdict.mergeable
+        }
 
     def _start_batching(self, sessions: list[Session]) -> None:
         start_batching(
