@@ -28,12 +28,13 @@ import numpy as np
 
 from infersdk._native import KEEP_GIL_S, Session
 from infersdk.artifact import Artifact
-from infersdk.binding import Binder, SourceBinder, coerce, make_answerer
+from infersdk.binding import Binder, coerce, make_answerer
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.runtime.calibration import Calibration, calibrate, study
 from infersdk.runtime.heads import Head, start_batching
 from infersdk.runtime.row_independence import fill_values
+from infersdk.runtime.source_methods import SourceMethods
 from infersdk.runtime.threads import default_threads
 from infersdk.runtime.waiting import loop_calls
 from infersdk.types import Method, ParityReport, Plan, Signature
@@ -145,20 +146,21 @@ class Predictor:
             conversion = replace(conversion, source=None, name=self.name)
         self._conversion = conversion
         self._closed = False
-        self._in_flight = 0
-        self._idle = threading.Condition()
+        self._source: SourceMethods | None = None
         self._heads: dict[str | None, Head] = {}
         self._executor: Executor | None = None
         self._executor_pid = 0
+        self._executor_lock = threading.Lock()
         self._methods: dict[str, Callable[..., Any]] = {}
         self._awaited: dict[str, Callable[..., Awaitable[Any]]] = {}
         if self.artifact is not None:
             self._prepare_onnx(self.artifact)
-            self._prepare_source(conversion, conversion.source_methods)
+            if conversion.source_methods:
+                self._prepare_source(conversion, conversion.source_methods)
             self._calibrate(example)
         else:
-            self._prepare_source(conversion, self.signature.methods)
-            self.calibration = Calibration(reason="the model runs in its own framework")
+            source = self._prepare_source(conversion, self.signature.methods)
+            self.calibration = source.study(example)
         for name, function in self._methods.items():
             if name != "__call__":
                 self.__dict__[name] = function
@@ -284,32 +286,20 @@ class Predictor:
             for name in method.outputs
         }
 
-    def _prepare_source(self, conversion: Conversion, methods: Sequence[Method]) -> None:
+    def _prepare_source(self, conversion: Conversion, methods: Sequence[Method]) -> SourceMethods:
         """Methods that the source model answers itself."""
-        if not methods:
-            return
-        binder = SourceBinder(self.signature, model=self.name)
+        self._source = source = SourceMethods(
+            conversion,
+            methods,
+            self.signature,
+            name=self.name,
+            execution=self.execution,
+            batching=self.batching,
+        )
         for method in methods:
-            call = self._source_method(conversion, binder, method)
-            self._methods[method.name] = call
-            self._awaited[method.name] = partial(self._in_thread, call)
-
-    def _source_method(
-        self, conversion: Conversion, binder: SourceBinder, method: Method
-    ) -> Callable[..., Any]:
-        def call(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
-            with self._idle:
-                if self._closed:
-                    self._raise_closed()
-                self._in_flight += 1
-            try:
-                return conversion.call(method.name, binder.bind(rows))
-            finally:
-                with self._idle:
-                    self._in_flight -= 1
-                    self._idle.notify_all()
-
-        return _named(call, method.name, self.name)
+            self._methods[method.name] = _named(source.caller(method.name), method.name, self.name)
+            self._awaited[method.name] = source.awaiter(method.name)
+        return source
 
     def _calibrate(self, example: Any) -> None:
         """Measure the first head, decide how runs are made, and tell every head."""
@@ -517,8 +507,9 @@ class Predictor:
         if self.artifact is None:
             if self._closed:
                 self._raise_closed()
-            if rows is not None and self._first is not None:
+            if rows is not None and self._first is not None and self._source is not None:
                 self._first(rows)
+                self.calibration = self._source.study_now(rows)
             return self.calibration
         arrays = None if rows is None else self._binder.bind(rows).arrays
         first, *others = self._heads.values()
@@ -543,11 +534,13 @@ class Predictor:
             where nothing is ever queued.
         """
         total: dict[str, int] = {}
-        for head in self._heads.values():
-            if head.is_open:
-                for name, value in head.session.queue_stats().items():
-                    known = total.get(name, 0)
-                    total[name] = max(known, value) if name in _MAXIMA else known + value
+        queues = [head.session.queue_stats() for head in self._heads.values() if head.is_open]
+        if self._source is not None:
+            queues += self._source.queue_stats()
+        for queue in queues:
+            for name, value in queue.items():
+                known = total.get(name, 0)
+                total[name] = max(known, value) if name in _MAXIMA else known + value
         return total
 
     def save(self, path: str | os.PathLike[str]) -> str:
@@ -577,10 +570,9 @@ class Predictor:
 
     def close(self) -> None:
         """Let running calls finish, then free the model. Calling it again does nothing."""
-        with self._idle:
-            self._closed = True
-            while self._in_flight > 0:
-                self._idle.wait()
+        self._closed = True
+        if self._source is not None:
+            self._source.close()
         for head in self._heads.values():
             head.close()
         executor, self._executor = self._executor, None
@@ -630,7 +622,7 @@ class Predictor:
     def _threads(self) -> Executor:
         from concurrent.futures import ThreadPoolExecutor
 
-        with self._idle:
+        with self._executor_lock:
             if self._executor is None or self._executor_pid != os.getpid():
                 self._executor = ThreadPoolExecutor(
                     max_workers=default_threads() + 4, thread_name_prefix=f"infersdk-{self.name}"
@@ -645,8 +637,9 @@ _predictors: weakref.WeakSet[Predictor] = weakref.WeakSet()
 def _forget_the_parents_threads() -> None:
     """In the child of a fork: their locks would stay taken, and their calls would never end."""
     for predictor in list(_predictors):
-        predictor._idle = threading.Condition()
-        predictor._in_flight = 0
+        predictor._executor_lock = threading.Lock()
+        if predictor._source is not None:
+            predictor._source.forget_the_parents_calls()
         for head in predictor._heads.values():
             head.renew_lock()
 
