@@ -333,6 +333,10 @@ TEST(a_full_queue_refuses_by_bytes) {
   CHECK(passed(rig.submit(small)));
   busy.release();
   CHECK(passed(rig.wait(taken)) && passed(rig.wait(small)) && right(small));
+  // What has been taken waits no longer.
+  const std::vector<RequestPtr> next = {request({7, 8, 9}), request({10})};
+  run_all(rig, next);
+  CHECK(all_right(next));
 }
 
 TEST(a_request_larger_than_the_queue_is_taken_when_nothing_waits) {
@@ -420,14 +424,16 @@ TEST(the_estimate_knows_that_batches_are_shared) {
   busy.release();
 }
 
-TEST(the_way_back_to_the_caller_counts_too) {
+TEST(estimates_that_were_too_short_are_corrected) {
   Rig rig;
   rig.cost->set(CostModel::bucket(1), 1000);
   Busy busy(rig);
   const RequestPtr before = request({1});
   before->deadline_ns = now_ns() + 60 * kSecond_ns;
   CHECK(passed(rig.submit(before)));
-  for (int i = 0; i < 100; ++i) rig.coalescer->record_delivery(kHour_ns);
+  for (int i = 0; i < 100; ++i) {
+    rig.coalescer->record_answer(*before, before->submitted_ns + kHour_ns);
+  }
   const RequestPtr after = request({2});
   after->deadline_ns = now_ns() + 60 * kSecond_ns;
   CHECK(rig.submit(after).code() == StatusCode::kOverloaded);
@@ -477,6 +483,36 @@ TEST(what_would_come_too_late_gives_way_to_others) {
   CHECK(passed(rig.wait(other)) && right(other));
   CHECK(rig.wait(late).code() == StatusCode::kDeadline);
   CHECK((rig.fake().runs() == std::vector<Rows>{{2}}));
+}
+
+TEST(a_large_request_is_as_late_as_its_next_piece) {
+  Rig rig(pieces_of(4));
+  Busy busy(rig);
+  const RequestPtr large = request(range(0, 64));
+  large->deadline_ns = now_ns() + 60 * kSecond_ns;
+  const RequestPtr other = request({100});
+  REQUIRE(passed(rig.submit(large)));
+  REQUIRE(passed(rig.submit(other)));
+  rig.cost->set(CostModel::bucket(4), 1000);
+  rig.cost->set(CostModel::bucket(64), kHour_ns);
+  busy.release();
+  CHECK(passed(rig.wait(large)) && right(large));
+  CHECK(passed(rig.wait(other)) && right(other));
+}
+
+TEST(drain_hears_of_what_was_dropped) {
+  Rig rig;
+  Busy busy(rig);
+  const RequestPtr late = request({1});
+  late->deadline_ns = now_ns() + 20'000'000;
+  Status status = rig.submit(late);
+  if (status.code() == StatusCode::kDeadline) return;  // a slow machine
+  REQUIRE(passed(status));
+  std::thread drainer([&] { rig.coalescer->drain(); });
+  while (now_ns() <= late->deadline_ns) std::this_thread::yield();
+  busy.release();
+  drainer.join();
+  CHECK(failed_with(late, StatusCode::kDeadline));
 }
 
 TEST(a_waiting_caller_leaves_at_its_deadline) {

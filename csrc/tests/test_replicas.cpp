@@ -97,6 +97,28 @@ TEST(one_that_recovers_is_put_back) {
   CHECK((all_slots(rig) == std::vector<int>{0, 1}));
 }
 
+TEST(each_probe_that_fails_doubles_the_time_to_the_next) {
+  constexpr int64_t kFirstProbe_ns = 5'000'000;
+  Rig rig(probing_after(kFirstProbe_ns), {1, 1});
+  rig.fakes[0]->failing = true;
+  CHECK(one_by_one_right(rig, Coalescer::kMaxFailures - 1));
+  // When the call began that the broken replica was given last: a pause begins after that.
+  int64_t last_ns = now_ns();
+  CHECK(one_by_one_right(rig, 1));
+  int64_t pause_ns = kFirstProbe_ns;
+  for (int n_runs = Coalescer::kMaxFailures; n_runs < Coalescer::kMaxFailures + 4; ++n_runs) {
+    int64_t began_ns = 0;
+    while (rig.fakes[0]->n_runs() == n_runs) {
+      began_ns = now_ns();
+      CHECK(one_by_one_right(rig, 1));
+    }
+    CHECK(now_ns() - last_ns >= pause_ns);
+    last_ns = began_ns;
+    pause_ns *= 2;
+  }
+  CHECK(rig.coalescer->healthy() == 1 && rig.coalescer->stats().replicas_out == 1);
+}
+
 TEST(one_batch_at_a_time_probes) {
   Rig rig(kProbedAtOnce, {3, 3});
   rig.fakes[0]->failing = true;
@@ -181,8 +203,9 @@ TEST(one_that_was_taken_out_helps_when_the_others_fail) {
   CHECK(rig.coalescer->healthy() == 1);
   rig.fakes[0]->failing = false;
   rig.fakes[1]->failing = true;
+  CHECK(one_by_one_right(rig, 1));
+  CHECK(rig.coalescer->healthy() == 2);  // its answer has put it back
   CHECK(one_by_one_right(rig, 10));
-  CHECK(all_slots(rig).front() == 0);  // its answer has put it back
 }
 
 TEST(replicas_that_come_and_go_under_load_fail_nobody) {
