@@ -21,6 +21,11 @@ constexpr int64_t kCheckSliceNs = 50'000'000;
 // MLP and two replicas: 1.1 to 1.7 times the throughput at 4 to 32 threads, and a third of the p99.
 constexpr double kCompany = 1.5;
 
+void forget(std::atomic<int64_t>* average) {
+  const int64_t value = average->load(std::memory_order_relaxed);
+  average->store(value - value / 128, std::memory_order_relaxed);
+}
+
 std::chrono::steady_clock::time_point time_at(int64_t ns) {
   return std::chrono::steady_clock::time_point(
       std::chrono::duration_cast<std::chrono::steady_clock::duration>(
@@ -435,20 +440,23 @@ Status Coalescer::submit(const RequestPtr& request) noexcept {
               : "the queue is full: " + std::to_string(state->queued_bytes) +
                     " bytes wait, max_queue_bytes is " + std::to_string(config_.max_queue_bytes));
     }
-    if (request->deadline_ns != 0 &&
+    request->submitted_ns = now;
+    request->expected_ns = state->expected_ns(*request);
+    if (request->deadline_ns != 0 && request->expected_ns > 0 &&
         (state->running >= state->concurrency || state->total.requests > 0)) {
       // A call that finds a replica idle is always taken: otherwise an estimate that has become too
       // high would refuse every call and never be corrected.
-      const int64_t expected = state->expected_ns(*request);
-      const int64_t delivery = delivery_ns_.load(std::memory_order_relaxed) +
-                               2 * delivery_spread_ns_.load(std::memory_order_relaxed);
-      const int64_t late = now + expected + delivery - request->deadline_ns;
-      if (expected > 0 && late > 0) {
+      const int64_t expected = request->expected_ns + margin_ns();
+      const int64_t late = now + expected - request->deadline_ns;
+      if (late > 0) {
         ++state->stats.refused;
         request->retry_after_ns = late;
+        // What is refused teaches nothing: were the margin not forgotten, it would stay for ever.
+        forget(&lateness_ns_);
+        forget(&lateness_spread_ns_);
         return Status(StatusCode::kOverloaded,
                       "its answer would take about " +
-                          std::to_string((expected + delivery + 500'000) / 1'000'000) + " ms");
+                          std::to_string((expected + 500'000) / 1'000'000) + " ms");
       }
     }
     Status hired = hire(shared);
@@ -682,13 +690,22 @@ void Coalescer::work(StatePtr shared) noexcept {
   }
 }
 
-void Coalescer::record_delivery(int64_t elapsed_ns) noexcept {
-  const int64_t mean = delivery_ns_.load(std::memory_order_relaxed);
-  const int64_t spread = delivery_spread_ns_.load(std::memory_order_relaxed);
-  const int64_t error = elapsed_ns - mean;
-  delivery_ns_.store(mean + error / 8, std::memory_order_relaxed);
-  delivery_spread_ns_.store(spread + ((error < 0 ? -error : error) - spread) / 8,
+void Coalescer::record_answer(const Request& request, int64_t now_ns) noexcept {
+  if (request.expected_ns == 0) return;
+  const int64_t late = now_ns - request.submitted_ns - request.expected_ns;
+  const int64_t mean = lateness_ns_.load(std::memory_order_relaxed);
+  const int64_t spread = lateness_spread_ns_.load(std::memory_order_relaxed);
+  const int64_t error = late - mean;
+  lateness_ns_.store(mean + error / 16, std::memory_order_relaxed);
+  lateness_spread_ns_.store(spread + ((error < 0 ? -error : error) - spread) / 16,
                             std::memory_order_relaxed);
+}
+
+int64_t Coalescer::margin_ns() const noexcept {
+  // Three mean absolute deviations: about one answer in a hundred is later than that.
+  const int64_t margin = lateness_ns_.load(std::memory_order_relaxed) +
+                         3 * lateness_spread_ns_.load(std::memory_order_relaxed);
+  return std::max<int64_t>(margin, 0);
 }
 
 void Coalescer::reconfigure(bool merge, size_t max_batch_size, size_t split_size) noexcept {

@@ -195,6 +195,34 @@ TEST(a_request_without_rows_is_answered_too) {
   CHECK(rig.coalescer->stats().queued_rows == 0);
 }
 
+TEST(what_waits_is_taken_by_the_latest_rule) {
+  Rig rig(batches_of(2));
+  const std::vector<RequestPtr> requests = {request({1}), request({2}), request({3}),
+                                            request(range(10, 6))};
+  {
+    Busy busy(rig);
+    for (const RequestPtr& each : requests) REQUIRE(passed(rig.submit(each)));
+    rig.coalescer->reconfigure(true, 4, 4);
+  }
+  for (const RequestPtr& each : requests) CHECK(passed(rig.wait(each)) && right(each));
+  CHECK((rig.fake().runs() == std::vector<Rows>{{1, 2, 3}, {10, 11, 12, 13}, {14, 15}}));
+  rig.coalescer->reconfigure(false, 4, 0);
+  const std::vector<RequestPtr> others = {request({1}), request(range(10, 6))};
+  run_all(rig, others);
+  CHECK(all_right(others) && rig.fake().runs().at(4) == range(10, 6));
+
+  // Also of a request of which the first piece has been taken.
+  Rig cut(pieces_of(4));
+  cut.fake().close();
+  const RequestPtr large = request(range(0, 10));
+  REQUIRE(passed(cut.submit(large)));
+  cut.fake().wait_for_runs(1);
+  cut.coalescer->reconfigure(true, 32, 0);
+  cut.fake().open();
+  CHECK(passed(cut.wait(large)) && right(large));
+  CHECK((cut.fake().runs() == std::vector<Rows>{range(0, 4), range(4, 6)}));
+}
+
 // ---- pieces ---------------------------------------------------------------------------------
 
 TEST(pieces_of_a_large_request_run_side_by_side) {
@@ -424,19 +452,31 @@ TEST(the_estimate_knows_that_batches_are_shared) {
   busy.release();
 }
 
-TEST(estimates_that_were_too_short_are_corrected) {
+TEST(estimates_that_were_too_short_are_corrected_until_that_is_forgotten) {
   Rig rig;
   rig.cost->set(CostModel::bucket(1), 1000);
   Busy busy(rig);
+  auto is_taken = [&] {
+    const RequestPtr hurried = request({1});
+    hurried->deadline_ns = now_ns() + 60 * kSecond_ns;
+    Status status = rig.submit(hurried);
+    CHECK(status.ok() || status.code() == StatusCode::kOverloaded);
+    return status.ok();
+  };
   const RequestPtr before = request({1});
-  before->deadline_ns = now_ns() + 60 * kSecond_ns;
   CHECK(passed(rig.submit(before)));
+  for (int i = 0; i < 100; ++i) {
+    rig.coalescer->record_answer(*before, before->submitted_ns + before->expected_ns);
+  }
+  CHECK(is_taken());
   for (int i = 0; i < 100; ++i) {
     rig.coalescer->record_answer(*before, before->submitted_ns + kHour_ns);
   }
-  const RequestPtr after = request({2});
-  after->deadline_ns = now_ns() + 60 * kSecond_ns;
-  CHECK(rig.submit(after).code() == StatusCode::kOverloaded);
+  CHECK(!is_taken());
+  // What is refused is never recorded: without forgetting, all would be refused for ever.
+  int n_refused = 0;
+  while (n_refused < 10000 && !is_taken()) ++n_refused;
+  CHECK(n_refused > 100 && n_refused < 10000);
 }
 
 TEST(an_idle_replica_refuses_nobody_and_corrects_the_estimate) {

@@ -250,7 +250,7 @@ void loop(Rig& rig, Load& load, int thread, std::atomic<uint64_t>* steps, Counts
       }
       in_flight[each->ticket].reset();
       --n_in_flight;
-      rig.coalescer->record_delivery(now - each->finished_ns);
+      rig.coalescer->record_answer(*each, now);
       settle(each, counts);
     }
   }

@@ -519,8 +519,9 @@ cdef class FunctionQueue:
 
     cdef object _answer(self, _Item item, Request* request, const Status& status):
         cdef StatusCode code = (<Status*>&status).code()
+        if (<Status*>&status).ok() or code == StatusCode.kDeadline:
+            self.coalescer.get().record_answer(request[0], now_ns())
         if (<Status*>&status).ok():
-            self.coalescer.get().record_delivery(now_ns() - request.finished_ns)
             return item.result
         if PyErr_Occurred() != NULL:
             _reraise()

@@ -220,7 +220,7 @@ cdef extern from "infersdk/coalescer.hpp" namespace "infersdk" nogil:
         Status submit(const shared_ptr[Request]&)
         Status wait(const shared_ptr[Request]&, InterruptCheck, void*)
         cbool cancel(const shared_ptr[Request]&, StatusCode)
-        void record_delivery(int64_t)
+        void record_answer(const Request&, int64_t)
         void reconfigure(cbool, size_t, size_t)
         void drain()
         void stop()

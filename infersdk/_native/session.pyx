@@ -997,11 +997,13 @@ cdef class Session:
         cdef list result = []
         cdef size_t i
         cdef Request* finished = request.get()
+        if (<Status*>&status).ok() or (<Status*>&status).code() == StatusCode.kDeadline:
+            # From here on it has the GIL, which it may have waited for.
+            coalescer.record_answer(finished[0], now_ns())
         if not (<Status*>&status).ok():
             self._raise_refused(finished, status)
         for i in range(finished.outputs.size()):
             result.append(self._tensor_out(&finished.outputs[i], i))
-        coalescer.record_delivery(now_ns() - finished.finished_ns)
         return result
 
     cdef int _raise_refused(self, Request* request, const Status& status) except -1:

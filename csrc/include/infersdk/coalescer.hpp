@@ -36,8 +36,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   // Runs the pieces together. Success: each piece's outputs are in its request. Failure: no outputs
-  // matter, and the coalescer tries again with fewer. Up to the replica's concurrency at once, and beyond it
-  // where another replica has failed and this one is asked for a second opinion.
+  // matter, and the coalescer tries again with fewer. Up to the replica's concurrency at once, and
+  // beyond it where another replica has failed and this one is asked for a second opinion.
   virtual Status run(const Piece* pieces, size_t n) noexcept = 0;
 };
 
@@ -99,10 +99,11 @@ class Coalescer {
   // finished already.
   bool cancel(const RequestPtr& request, StatusCode code) noexcept;
 
-  // How long after it was there an answer reached its caller, for the estimate of later ones.
-  void record_delivery(int64_t elapsed_ns) noexcept;
+  // The caller has its answer at that time: how wrong the estimate was corrects later ones.
+  void record_answer(const Request& request, int64_t now_ns) noexcept;
 
-  // Changes what a later measurement asks for; requests that wait already are taken by the new rule.
+  // Changes what a later measurement asks for; requests that wait already are taken by the new
+  // rule.
   void reconfigure(bool merge, size_t max_batch_size, size_t split_size) noexcept;
 
   // Waits until nothing is queued or running.
@@ -135,8 +136,12 @@ class Coalescer {
   CoalescerConfig config_;
   const std::vector<Replica> replicas_;
   const std::shared_ptr<CostModel> cost_;
-  std::atomic<int64_t> delivery_ns_{0};         // moving average, and
-  std::atomic<int64_t> delivery_spread_ns_{0};  // of its absolute deviation
+  int64_t margin_ns() const noexcept;
+
+  // How much later than estimated answers are with their callers: moving averages of that and of
+  // its absolute deviation.
+  std::atomic<int64_t> lateness_ns_{0};
+  std::atomic<int64_t> lateness_spread_ns_{0};
   std::atomic<bool> stopped_{false};
   // Points to a StatePtr of this process; a fork's child makes a new one and leaves its parent's
   // be.

@@ -39,7 +39,9 @@ struct Request {
   // The answer.
   Status status;
   std::vector<Tensor> outputs;
-  std::mutex outputs_mutex;    // pieces of a split request finish on several threads
+  std::mutex outputs_mutex;  // pieces of a split request finish on several threads
+  int64_t submitted_ns = 0;
+  int64_t expected_ns = 0;     // from then to its answer, by the cost model; 0: unknown
   int64_t finished_ns = 0;     // when it was there
   int64_t retry_after_ns = 0;  // of one that was refused
 
