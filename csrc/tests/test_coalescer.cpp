@@ -103,6 +103,26 @@ TEST(no_more_runs_than_the_replica_allows) {
   CHECK(stats.inline_runs + stats.batched_rows == 8 * 150);
 }
 
+TEST(a_caller_in_company_queues_although_a_replica_is_idle) {
+  Rig rig({}, {2});
+  auto n_slots = [&] {
+    rig.coalescer->drain();
+    const Coalescer::Slot slots[] = {rig.coalescer->begin(), rig.coalescer->begin()};
+    int n = 0;
+    for (const Coalescer::Slot& slot : slots) n += slot.replica >= 0;
+    for (const Coalescer::Slot& slot : slots) rig.coalescer->end(slot);
+    return n;
+  };
+  CHECK(n_slots() == 2);
+  std::vector<RequestPtr> requests;
+  for (int64_t i = 0; i < 8; ++i) requests.push_back(request({i}));
+  run_all(rig, requests);
+  CHECK(rig.fake().n_runs() == 1);
+  CHECK(n_slots() == 1);
+  for (int i = 0; i < 20; ++i) CHECK(rig.answers_right(request({i})));
+  CHECK(n_slots() == 2);
+}
+
 TEST(every_slot_is_used_when_different_lanes_wait) {
   // One notification is all that the threads get for a burst.
   for (int round = 0; round < 20; ++round) {
