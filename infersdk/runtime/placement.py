@@ -62,7 +62,7 @@ def select(execution: Execution, ops: Callable[[], GraphOps] | None = None) -> P
     Raises
     ------
     ValueError
-        A device or provider is unknown, is named twice, or the two do not go together.
+        A device or provider is unknown, a provider is named twice, or the two do not go together.
     MissingDependencyError
         ONNX Runtime is not installed, or has no such provider.
     SessionError

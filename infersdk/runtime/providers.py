@@ -166,7 +166,7 @@ def choose(
     Raises
     ------
     ValueError
-        A device or provider is unknown, is named twice, or the two do not go together.
+        A device or provider is unknown, a provider is named twice, or the two do not go together.
     MissingDependencyError
         A provider that was asked for is not in this build of ONNX Runtime.
     SessionError
@@ -412,13 +412,8 @@ def _wanted_devices(execution: Execution) -> list[tuple[str, int]] | None:
                 'Execution.devices: expected "cpu", "cuda" or "cuda:1" (or rocm, dml likewise), '
                 f"got {text!r}"
             )
-        device = ("cpu", 0) if found is None else (found[1], int(found[2] or 0))
-        if device in devices:
-            raise ValueError(
-                f"Execution.devices names {_label(*device)!r} twice; Execution.instances says how many "
-                "runs may be under way on one device"
-            )
-        devices.append(device)
+        # One that is named twice has two copies of the model.
+        devices.append(("cpu", 0) if found is None else (found[1], int(found[2] or 0)))
     return devices
 
 

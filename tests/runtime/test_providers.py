@@ -200,10 +200,12 @@ def test_a_device_that_is_none_is_refused(device: str) -> None:
         decide(Execution(devices=(device,)))
 
 
-@pytest.mark.parametrize("devices", [("cuda", "cuda:0"), ("cpu", "cpu"), ("cuda:1", "cuda:1")])
-def test_a_device_twice_is_refused(devices: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"twice; Execution\.instances"):
-        decide(Execution(devices=devices))
+@pytest.mark.parametrize("devices", [("cpu", "cpu"), ("cuda:1", "cuda:1")])
+def test_a_device_twice_has_two_copies(devices: tuple[str, str]) -> None:
+    choice = decide(Execution(devices=devices))
+    assert tuple(one.device for one in choice.devices) == devices
+    sessions, _ = open_sessions(choice, Opener())
+    assert len(sessions) == 2
 
 
 def test_a_device_that_is_not_there_is_an_error_that_names_those_that_are() -> None:
