@@ -659,4 +659,38 @@ TEST(learned_sizes_are_the_largest_seen_of_about_that_size) {
   }
 }
 
+// ---- all together ---------------------------------------------------------------------------
+
+TEST(threads_share_runs_of_any_length) {
+  const auto session = open("lengths");
+  auto padding = padding_of_lengths();
+  padding->learned_sizes = true;
+  CoalescerConfig config;
+  config.max_batch_size = 8;
+  config.split_size = 6;
+  const std::vector<Replica> replicas = {{std::make_shared<TensorBackend>(session, padding), 2},
+                                         {std::make_shared<TensorBackend>(session, padding), 1}};
+  std::shared_ptr<Coalescer> coalescer;
+  REQUIRE(passed(Coalescer::create(config, replicas, session->cost(), &coalescer)));
+  std::vector<std::thread> threads;
+  for (uint64_t thread = 0; thread < 8; ++thread) {
+    threads.emplace_back([&, thread] {
+      Random random(thread + 100);
+      for (int i = 0; i < 60; ++i) {
+        const RequestPtr own = length_request(random, 1 + static_cast<int64_t>(random.below(9)),
+                                              1 + static_cast<int64_t>(random.below(16)));
+        own->lane = lane(*padding, own);
+        own->size_bytes = own->units = own->inputs[0].size_bytes;
+        if (!CHECK(passed(coalescer->submit(own)))) continue;
+        if (!CHECK(passed(coalescer->wait(own, nullptr, nullptr)))) continue;
+        CHECK(as_alone(*session, own, 2));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  coalescer->drain();
+  CHECK(coalescer->stats().failed == 0 && coalescer->healthy() == 2);
+  CHECK(coalescer->stats().largest_batch <= config.max_batch_size);
+}
+
 RUN_TESTS()
