@@ -255,6 +255,7 @@ cdef class FunctionQueue:
     cdef double default_timeout_s
     cdef bint many
     cdef dict lanes
+    cdef atomic[int] n_lanes
     cdef set inside                 # the threads that run the function
     cdef int n_forks
     cdef atomic[int] in_flight
@@ -453,7 +454,11 @@ cdef class FunctionQueue:
         request.get().deadline_ns = deadline_ns
         request.get().priority = priority
         if lane is not None:
-            request.get().lane.push_back(self.lanes.setdefault(lane, len(self.lanes)))
+            number = self.lanes.get(lane)
+            if number is None:
+                # Counted, not by the dict's length: hashing a lane may let another thread add its own.
+                number = self.lanes.setdefault(lane, self.n_lanes.fetch_add(1))
+            request.get().lane.push_back(number)
         return request
 
     cdef int _apply(self, list items) except -1:

@@ -247,6 +247,31 @@ def test_lanes_do_not_meet(pool: ThreadPoolExecutor) -> None:
     assert sorted(gate.batches[1:]) == [[1, 3, 5], [2, 4, 6]]
 
 
+def test_lanes_that_are_met_at_the_same_time_are_two(pool: ThreadPoolExecutor) -> None:
+    """Hashing a lane may let another thread go on, here the same one: with a lane of its own."""
+
+    class Lane:
+        def __init__(self) -> None:
+            self.seen = False
+
+        def __hash__(self) -> int:
+            if not self.seen:
+                self.seen = True
+                queue.start("b", completions, lane="another")
+            return 1
+
+    gate = Gate()
+    queue = FunctionQueue(gate, name="double")
+    completions = Completions()
+    first = pool.submit(queue.call, "0")
+    assert gate.entered.wait(WAIT_S)
+    queue.start("a", completions, lane=Lane())
+    gate.opened.set()
+    first.result(WAIT_S)
+    queue.close()
+    assert sorted(gate.batches) == [["0"], ["a"], ["b"]]
+
+
 def test_priorities_go_first(pool: ThreadPoolExecutor) -> None:
     gate = Gate()
     queue = FunctionQueue(gate, name="double", max_batch_size=1)
