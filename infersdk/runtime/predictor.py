@@ -9,7 +9,7 @@ loaded, others when first used: raw scores that nobody asks for cost neither tim
 
 How a run is made (at once or queued, alone or in a batch) is the session's affair, by what was measured
 when the model was loaded. From asyncio, short runs happen on the loop and all others are queued; only what
-cannot be queued (sequences, maps, models without a graph) takes a thread.
+cannot be queued (sequences, maps) takes a thread. Methods without a graph are `source_methods`' affair.
 """
 
 from __future__ import annotations
