@@ -92,6 +92,7 @@ WORKERS = {
     "sync": ("sync", "wsgi", ()),
     "gthread": ("gthread", "wsgi", ("--threads", "4")),
     "gevent": ("gevent", "wsgi", ()),
+    "asgi": ("asgi", "asgi", ()),  # gunicorn's own
     "uvicorn": ("uvicorn_worker.UvicornWorker", "asgi", ()),
 }
 NEEDED = {"gevent": "gevent", "uvicorn": "uvicorn_worker"}
