@@ -84,6 +84,7 @@ struct Coalescer::State {
   std::vector<ReplicaState> replicas;
   size_t concurrency = 0;
   size_t running = 0;
+  size_t finishing = 0;  // requests taken out unrun, whose callers are being told
   size_t idle_batchers = 0;
   std::vector<std::thread> threads;
   bool stopping = false;
@@ -153,9 +154,15 @@ struct Coalescer::State {
     --running;
     if (total.requests > 0) {
       if (wake && idle_batchers > 0) work.notify_one();
-    } else if (running == 0) {
-      quiet.notify_all();
+    } else {
+      tell_if_quiet();
     }
+  }
+
+  bool is_quiet() const { return total.requests == 0 && running == 0 && finishing == 0; }
+
+  void tell_if_quiet() {
+    if (is_quiet()) quiet.notify_all();
   }
 
   void count(int priority, size_t requests, size_t rows, size_t units, bool add) {
@@ -524,11 +531,14 @@ bool Coalescer::cancel(const RequestPtr& request, StatusCode code) noexcept {
     request->failed_ = true;
     request->status = Status(code, "taken out of the queue");
     last = request->pieces_in_flight_ == 0;  // otherwise its last piece finishes it
-    if (state->total.requests == 0 && state->running == 0) state->quiet.notify_all();
+    if (last) ++state->finishing;
     return Status();
   });
   (void)ignored;
-  if (last) finish({request});
+  if (last) {
+    finish({request});
+    told(current().get(), 1);
+  }
   return last;
 }
 
@@ -556,6 +566,13 @@ void Coalescer::finish(const std::vector<RequestPtr>& finished) noexcept {
     }
     request.notifier->push(of_loop.data(), of_loop.size());
   }
+}
+
+void Coalescer::told(State* state, size_t n) noexcept {
+  if (n == 0) return;
+  std::lock_guard<std::mutex> lock(state->mutex);
+  state->finishing -= n;
+  state->tell_if_quiet();
 }
 
 void Coalescer::conclude(State* state, const Piece* pieces, size_t n,
@@ -672,11 +689,10 @@ void Coalescer::work(StatePtr shared) noexcept {
         (void)ignored;  // this thread comes back for what is left
       }
     }
-    if (pieces.empty() && state->total.requests == 0 && state->running == 0) {
-      state->quiet.notify_all();
-    }
+    state->finishing += expired.size();
     lock.unlock();
     if (!expired.empty()) finish(expired);
+    told(state, expired.size());
     if (!pieces.empty()) {
       run_pieces(state, static_cast<size_t>(replica), pieces.data(), pieces.size(),
                  state->replicas.size() > 1);
@@ -726,7 +742,7 @@ void Coalescer::drain() noexcept {
   Status ignored = guarded([&]() -> Status {
     const StatePtr state = current();
     std::unique_lock<std::mutex> lock(state->mutex);
-    state->quiet.wait(lock, [&] { return state->total.requests == 0 && state->running == 0; });
+    state->quiet.wait(lock, [&] { return state->is_quiet(); });
     return Status();
   });
   (void)ignored;
@@ -750,9 +766,11 @@ void Coalescer::stop() noexcept {
       }
       threads.swap(state->threads);
       state->work.notify_all();
-      if (state->running == 0) state->quiet.notify_all();
+      state->finishing += left.size();
+      state->tell_if_quiet();
     }
     finish(left);
+    told(state.get(), left.size());
     for (std::thread& thread : threads) {
       // A function that a batcher runs may be what ends the last use of this coalescer.
       if (thread.get_id() == std::this_thread::get_id()) {

@@ -129,6 +129,8 @@ class Coalescer {
   static Status hire(const StatePtr& state) noexcept;
   static void work(StatePtr state) noexcept;
   static void finish(const std::vector<RequestPtr>& finished) noexcept;
+  // That many that were taken out unrun are finished.
+  static void told(State* state, size_t n) noexcept;
   static void run_pieces(State* state, size_t replica, const Piece* pieces, size_t n,
                          bool second_opinion) noexcept;
   static void conclude(State* state, const Piece* pieces, size_t n, const Status& status) noexcept;
