@@ -156,7 +156,7 @@ Status TensorBackend::run_together(const Piece* pieces, size_t n) {
     }
   }
   const Api& api = session_->library()->api();
-  std::vector<AlignedBuffer> buffers(first.inputs.size());
+  std::vector<StagingBuffer> buffers(first.inputs.size());
   Values inputs(api, first.inputs.size());
   for (size_t i = 0; i < first.inputs.size(); ++i) {
     INFERSDK_RETURN_IF_ERROR(gather(i, pieces, n, lengths, &buffers[i], &inputs[i]));
@@ -178,7 +178,7 @@ Status TensorBackend::run_together(const Piece* pieces, size_t n) {
 }
 
 Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
-                             const std::vector<int64_t>& lengths, AlignedBuffer* buffer,
+                             const std::vector<int64_t>& lengths, StagingBuffer* buffer,
                              OrtValue** value) {
   Library* library = session_->library();
   const Api& api = library->api();
@@ -259,12 +259,16 @@ Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
 
   const size_t element = element_size(model.element);
   void* data = nullptr;
+  const OrtMemoryInfo* memory = library->cpu_memory();
   if (n == 1 && exact) {
     const size_t offset = pieces[0].whole() ? 0 : pieces[0].first_row * row * element;
     data = static_cast<char*>(model.bytes) + offset;
   } else {
-    *buffer = allocate_aligned(count_elements(dims) * element);
-    data = buffer->get();
+    // Page-locked where the session is on a GPU, which then reads it without a copy in between.
+    INFERSDK_RETURN_IF_ERROR(StagingBuffer::allocate(*library, session_->placement(),
+                                                     count_elements(dims) * element, buffer));
+    data = buffer->data();
+    memory = buffer->memory();
     if (!exact) {
       char* target = static_cast<char*>(data);
       const size_t total = count_elements(dims);
@@ -294,9 +298,9 @@ Status TensorBackend::gather(size_t input, const Piece* pieces, size_t n,
       target += pieces[i].n_rows * row * element;
     }
   }
-  return library->check(api.CreateTensorWithDataAsOrtValue(
-      library->cpu_memory(), data, count_elements(dims) * element, dims.data(), dims.size(),
-      static_cast<int>(model.element), value));
+  return library->check(
+      api.CreateTensorWithDataAsOrtValue(memory, data, count_elements(dims) * element, dims.data(),
+                                         dims.size(), static_cast<int>(model.element), value));
 }
 
 Status TensorBackend::scatter(size_t output, OrtValue* value, const Piece* pieces, size_t n,

@@ -9,6 +9,7 @@ refuse_subinterpreters()  # before NumPy and compiled modules fail in a way that
 
 from .binder import Bound, RowBinder, TensorBinder, narrowed, take_labels, widen
 from .library import find_library, open_library
+from .providers import DeviceTensor
 from .session import (
     KEEP_GIL_S,
     Call,
@@ -23,6 +24,7 @@ __all__ = [
     "Bound",
     "Call",
     "Completions",
+    "DeviceTensor",
     "FunctionQueue",
     "RowBinder",
     "Session",

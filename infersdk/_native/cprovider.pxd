@@ -11,22 +11,6 @@ from .csession cimport ElementType, Library, OrtValue, Status
 cdef extern from "infersdk/provider.hpp" namespace "infersdk" nogil:
     Status c_available_providers "infersdk::available_providers"(const Library&, vector[string]*)
 
-    cdef cppclass ProviderConfig:
-        string name
-        void set(const string&, const string&) except +
-
-    cdef enum class ValuePlace(int):
-        kHost
-        kPinned
-        kDevice
-
-    cdef cppclass Placement:
-        Placement(vector[ProviderConfig], int) except +
-        cbool on_device()
-        cbool pins()
-        Status run_bound(const char**, const OrtValue**, size_t, const char**, size_t, ValuePlace,
-                         OrtValue**)
-
 cdef extern from "infersdk/dlpack.hpp" namespace "infersdk" nogil:
     cdef struct DLDevice:
         int32_t device_type

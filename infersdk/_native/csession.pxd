@@ -79,6 +79,22 @@ cdef extern from "infersdk/library.hpp" namespace "infersdk" nogil:
         OrtAllocator* allocator()
         Status check(OrtStatus*)
 
+cdef extern from "infersdk/provider.hpp" namespace "infersdk" nogil:
+    cdef cppclass ProviderConfig:
+        ProviderConfig() except +
+        string name
+        void set(const string&, const string&) except +
+
+    cdef enum class ValuePlace(int):
+        kHost
+        kPinned
+        kDevice
+
+    cdef cppclass Placement:
+        Placement(vector[ProviderConfig], int) except +
+        Status run_bound(const char**, const OrtValue**, size_t, const char**, size_t, ValuePlace,
+                         OrtValue**)
+
 cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
     cdef cppclass ValueInfo:
         string name
@@ -94,6 +110,7 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
         string external_folder
         int threads
         int graph_optimization
+        shared_ptr[Placement] placement
         void set_bytes(const char*, size_t) except +
 
     ctypedef int (*InterruptCheck)(void*) noexcept nogil

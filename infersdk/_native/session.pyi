@@ -1,6 +1,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, final
 
+from infersdk._native.providers import DeviceTensor
 from infersdk.types import ValueSpec
 
 KEEP_GIL_S: float
@@ -26,7 +27,12 @@ class Session:
         release_gil: bool | None = None,
         external_folder: str | None = None,
         coerce: Callable[[ValueSpec, Any], Any] | None = None,
+        providers: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
+        cuda_device: int = -1,
     ) -> None: ...
+    def run_on_device(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, DeviceTensor]: ...
     def run(
         self,
         inputs: Mapping[str, Any],

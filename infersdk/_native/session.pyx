@@ -60,6 +60,9 @@ from .csession cimport (
     CoalescerConfig,
     CoalescerStats,
     CostModel,
+    Placement,
+    ProviderConfig,
+    ValuePlace,
     CSession,
     ElementType,
     Instance,
@@ -83,6 +86,8 @@ from .csession cimport (
     make_tensor_backend,
     now_ns,
 )
+
+from .providers cimport DeviceTensor, adopt
 
 from ..errors import (
     ClosedError,
@@ -268,16 +273,21 @@ cdef class Session:
         Where a model given as bytes finds its external data.
     coerce : callable, optional
         ``coerce(spec, value)``: turns an input that is not yet the right array into one.
+    providers : sequence of (str, sequence of (str, str))
+        Execution providers, the preferred one first, each with its options. The CPU takes the rest.
+    cuda_device : int
+        The CUDA device that the providers use; -1 for none.
 
     Raises
     ------
     SessionError
-        ONNX Runtime refuses the model.
+        ONNX Runtime refuses the model, or cannot load a provider.
     MissingDependencyError
         ONNX Runtime is not installed.
     """
 
     cdef shared_ptr[CSession] session
+    cdef shared_ptr[Placement] placement
     cdef Library* library
     cdef readonly str name
     cdef readonly tuple inputs
@@ -316,8 +326,11 @@ cdef class Session:
             self.session.reset()
 
     def __init__(self, model, *, str name="model", int threads=1,
-                 str graph_optimization="all", release_gil=None, external_folder=None, coerce=None):
+                 str graph_optimization="all", release_gil=None, external_folder=None, coerce=None,
+                 providers=(), int cuda_device=-1):
         cdef SessionConfig config
+        cdef vector[ProviderConfig] chosen
+        cdef ProviderConfig one
         cdef Status status
         cdef shared_ptr[CSession] session
         cdef Library* library
@@ -337,6 +350,14 @@ cdef class Session:
             config.external_folder = os.fsencode(external_folder)
         config.threads = threads
         config.graph_optimization = _OPTIMIZATION[graph_optimization]
+        for provider, options in providers:
+            one = ProviderConfig()
+            one.name = provider.encode()
+            for key, value in options:
+                one.set(key.encode(), value.encode())
+            chosen.push_back(one)
+        config.placement = shared_ptr[Placement](new Placement(chosen, cuda_device))
+        self.placement = config.placement
         library = Library.current()
         with nogil:
             status = CSession.open(library, config, &session)
@@ -650,6 +671,92 @@ cdef class Session:
         finally:
             self.in_flight.fetch_sub(1)
         return 0
+
+    def run_on_device(self, inputs, outputs=None):
+        """Run the model and leave its outputs where they were computed.
+
+        Parameters
+        ----------
+        inputs : Mapping of str to object
+            A value for each input. A :class:`DeviceTensor` and whatever speaks DLPack is taken where it
+            is, without a copy; it must not be written to meanwhile.
+        outputs : sequence of str, optional
+            The outputs to give; all by default.
+
+        Returns
+        -------
+        dict
+            Output name to DeviceTensor, read-only.
+
+        Raises
+        ------
+        InputError
+            A name, dtype or shape does not fit.
+        SessionError
+            ONNX Runtime failed; out of memory on the device is one way.
+        BufferError
+            An input or output has no DLPack form, such as text.
+        ClosedError
+            The session was closed.
+        """
+        cdef vector[const char*] c_inputs, c_outputs
+        cdef vector[const OrtValue*] values
+        cdef vector[OrtValue*] results
+        cdef Status status
+        cdef DeviceTensor tensor
+        cdef size_t i
+        cdef OrtValue* value
+        cdef Instance* instance
+        cdef list keep = []
+        names = self.output_names if outputs is None else tuple(outputs)
+        for name in names:
+            if name not in self.output_position:
+                raise InputError.mismatch(
+                    expected=f"outputs among {', '.join(self.output_names)}", given=repr(name),
+                    model=self.name)
+            encoded = name.encode()
+            keep.append(encoded)
+            c_outputs.push_back(PyBytes_AS_STRING(encoded))
+        for name, given in inputs.items():
+            if name not in self.input_position:
+                raise InputError.mismatch(
+                    expected=f"inputs among {', '.join(self.input_names)}", given=repr(name),
+                    model=self.name)
+            if not hasattr(given, "__dlpack__") and self.coerce is not None:
+                given = self.coerce(self.inputs[self.input_position[name]], given)
+            tensor = DeviceTensor.from_dlpack(given)
+            keep.append(tensor)
+            values.push_back(tensor.value())
+            encoded = name.encode()
+            keep.append(encoded)
+            c_inputs.push_back(PyBytes_AS_STRING(encoded))
+        results.resize(c_outputs.size(), NULL)
+        self.in_flight.fetch_add(1)
+        try:
+            if self.closed.load():
+                self._raise_closed()
+            with nogil:
+                # In the child of a fork this loads the model.
+                instance = self.session.get().acquire(NULL, 0)
+                if instance != NULL:
+                    self.session.get().release(instance)
+                status = self.placement.get().run_bound(
+                    c_inputs.data(), values.data(), values.size(), c_outputs.data(),
+                    c_outputs.size(), ValuePlace.kDevice, results.data())
+        finally:
+            self.in_flight.fetch_sub(1)
+        self._check(status)
+        left = {}
+        try:
+            for i in range(results.size()):
+                value = results[i]
+                results[i] = <OrtValue*>NULL
+                left[names[i]] = adopt(self.library, value, True)
+        finally:
+            for i in range(results.size()):
+                if results[i] != NULL:
+                    self.library.api().ReleaseValue(results[i])
+        return left
 
     cdef _raise_closed(self):
         raise ClosedError(f"Model `{self.name}` is closed; load it again to use it")

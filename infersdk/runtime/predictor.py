@@ -26,14 +26,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from infersdk._native import KEEP_GIL_S, Session
+from infersdk._native import KEEP_GIL_S, DeviceTensor, Session
 from infersdk.artifact import Artifact
 from infersdk.binding import Binder, coerce, make_answerer
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.runtime.calibration import Calibration, calibrate, study
+from infersdk.runtime.graph_ops import survey
 from infersdk.runtime.heads import Head, start_batching
-from infersdk.runtime.row_independence import fill_values
+from infersdk.runtime.placement import open_sessions, select
+from infersdk.runtime.providers import DeviceChoice, ProviderChoice
+from infersdk.runtime.row_independence import REDUCED_PRECISION, TOLERANCES, fill_values
 from infersdk.runtime.source_methods import SourceMethods
 from infersdk.runtime.threads import default_threads
 from infersdk.runtime.waiting import loop_calls
@@ -58,6 +61,9 @@ _EXAMPLE_ROWS = 256
 
 _NOTHING: Any = object()
 """No argument at all; None may be a value."""
+
+_GPU_INSTANCES = 2
+"""One batch is copied to the device while another computes."""
 
 _MAXIMA = frozenset({"largest_batch", "replicas_in"})
 """Of the queues' statistics: what is not added up over heads."""
@@ -161,6 +167,9 @@ class Predictor:
         else:
             source = self._prepare_source(conversion, self.signature.methods)
             self.calibration = source.study(example)
+            self.providers = ProviderChoice(
+                (DeviceChoice("cpu"),), "the model runs in its own framework"
+            )
         for name, function in self._methods.items():
             if name != "__call__":
                 self.__dict__[name] = function
@@ -172,10 +181,13 @@ class Predictor:
     def _prepare_onnx(self, artifact: Artifact) -> None:
         threads = self.execution.threads or default_threads()
 
+        self.providers = select(self.execution, lambda: survey(artifact.session_model()))
+
         def open_head(head: str | None) -> list[Session]:
             model = artifact.session_model(head)
-            return [
-                Session(
+
+            def open_on(device: DeviceChoice) -> Session:
+                return Session(
                     model,
                     name=self.name,
                     threads=threads,
@@ -183,9 +195,13 @@ class Predictor:
                     release_gil=self.execution.release_gil,
                     external_folder=artifact.external_folder if isinstance(model, bytes) else None,
                     coerce=partial(coerce, model=self.name),
+                    providers=[(one.name, one.options) for one in device.providers],
+                    cuda_device=device.cuda_ordinal,
                 )
-                for _ in self.execution.devices or ("cpu",)
-            ]
+
+            # What a head finds does not load is not tried again by the next.
+            sessions, self.providers = open_sessions(self.providers, open_on)
+            return sessions
 
         for head in artifact.heads or (None,):
             self._heads[head] = Head(partial(open_head, head))
@@ -311,13 +327,17 @@ class Predictor:
     def _measure(
         self, session: Session, arrays: Sequence[Any] | None, budget_s: float | None = None
     ) -> None:
+        execution = self.execution
+        if execution.instances is None and self.providers.uses_cuda:
+            execution = replace(execution, instances=_GPU_INSTANCES)
         self.calibration, verdicts = study(
             session,
             arrays,
             budget_s,
-            execution=self.execution,
+            execution=execution,
             batching=self.batching,
             keep_gil_s=KEEP_GIL_S,
+            tolerances=REDUCED_PRECISION if self.providers.uses_cuda else TOLERANCES,
         )
         self._pad: dict[str, dict[str, Any]] = {
             axis: {
@@ -486,6 +506,42 @@ class Predictor:
             raise self._no_method(method)
         return await function(rows, timeout_s, priority)
 
+    def run_on_device(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+    ) -> dict[str, DeviceTensor]:
+        """Run the graph and leave its outputs where they were computed.
+
+        Parameters
+        ----------
+        inputs : Mapping of str to object
+            A value for every input. A :class:`DeviceTensor`, a PyTorch tensor and whatever else speaks
+            DLPack is taken where it is, without a copy, and must not be written to meanwhile.
+        outputs : sequence of str, optional
+            The outputs to give; all by default.
+
+        Returns
+        -------
+        dict
+            Output name to DeviceTensor, read-only: ``torch.from_dlpack(tensor)`` reads it without a copy.
+
+        Raises
+        ------
+        InputError
+            A name, dtype or shape does not fit.
+        BufferError
+            An input or output has no DLPack form, such as text.
+        SessionError
+            ONNX Runtime failed, or the model has no graph (native plan).
+        ClosedError
+            The Predictor was closed.
+        """
+        if self.artifact is None:
+            raise SessionError(
+                f"Model `{self.name}` has no graph to run, as its plan is native: {self.plan.reason}",
+                model=self.name,
+            )
+        return self._graph.session.run_on_device(inputs, outputs)
+
     def warm_up(self, rows: Any = None) -> Calibration:
         """Open every session and run it, so that the first request finds it warm.
 
@@ -542,6 +598,18 @@ class Predictor:
                 known = total.get(name, 0)
                 total[name] = max(known, value) if name in _MAXIMA else known + value
         return total
+
+    def run_costs(self) -> dict[int, float]:
+        """Give the moving averages of run time in service, by which calls are dispatched.
+
+        Returns
+        -------
+        dict of int to float
+            The least bytes of inputs of each size class that was met (a power of two), and seconds.
+        """
+        if self.artifact is None:
+            return {}
+        return next(iter(self._heads.values())).session.costs()
 
     def save(self, path: str | os.PathLike[str]) -> str:
         """Write the model as an ``.onnx`` file that :func:`infersdk.load` opens.

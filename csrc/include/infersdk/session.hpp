@@ -99,6 +99,8 @@ class Session {
   // Initializers that a caller may replace by feeding a value of that name.
   const std::vector<ValueInfo>& overridable() const { return overridable_; }
   Library* library() const { return library_; }
+  // Where its values lie; may be null.
+  const std::shared_ptr<Placement>& placement() const { return config_.placement; }
 
   // General: runs `n_inputs` named values into `n_outputs` fresh ones, which the caller releases.
   // With `check`, the run happens on a helper thread while this one waits in slices and asks

@@ -57,7 +57,7 @@ class TensorBackend : public Backend {
  private:
   Status run_together(const Piece* pieces, size_t n);
   Status gather(size_t input, const Piece* pieces, size_t n, const std::vector<int64_t>& lengths,
-                AlignedBuffer* buffer, OrtValue** value);
+                StagingBuffer* buffer, OrtValue** value);
   Status scatter(size_t output, OrtValue* value, const Piece* pieces, size_t n, int64_t n_rows,
                  bool together);
   int group_of(const std::vector<std::vector<int>>& groups, size_t value, size_t axis) const;
