@@ -9,11 +9,14 @@
 
 #include <cstring>
 
+#include "infersdk/library.hpp"
+
 namespace infersdk {
 
 Status Notifier::create(std::shared_ptr<Notifier>* out) noexcept {
   return guarded([&]() -> Status {
     std::shared_ptr<Notifier> notifier(new Notifier);
+    notifier->generation_ = Library::process_generation();
     auto failed = [] {
       return Status(StatusCode::kInternal,
                     std::string("no file descriptor for finished calls: ") + std::strerror(errno));
@@ -47,6 +50,7 @@ void Notifier::push(const RequestPtr* requests, size_t n) noexcept {
   bool wake;
   {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (abandoned_) return;
     wake = finished_.empty();  // otherwise the loop has yet to see the last write
     // Out of memory here would lose an answer: std::terminate is the honest end.
     finished_.insert(finished_.end(), requests, requests + n);
@@ -69,6 +73,14 @@ void Notifier::drain(std::vector<RequestPtr>* out) noexcept {
   out->clear();
   std::lock_guard<std::mutex> lock(mutex_);
   out->swap(finished_);
+}
+
+void Notifier::abandon() noexcept {
+  if (generation_ != Library::process_generation()) return;
+  std::vector<RequestPtr> left;  // declared first: they end when the mutex is free again
+  std::lock_guard<std::mutex> lock(mutex_);
+  abandoned_ = true;
+  left.swap(finished_);
 }
 
 }  // namespace infersdk

@@ -139,6 +139,7 @@ Session::~Session() {
   }
   std::lock_guard<std::mutex> lock(Library::creation_mutex());
   library_->api().ReleaseRunOptions(state->run_options);
+  library_->api().ReleaseRunOptions(state->queued_options);
   library_->api().ReleaseSession(state->session);
   delete state;
 }
@@ -176,6 +177,10 @@ Status Session::load(State* state) {
         library_->check(api.CreateSession(env, config_.path.c_str(), raw, &state->session)));
   }
   Status status = library_->check(api.CreateRunOptions(&state->run_options));
+  if (status.ok()) {
+    status = library_->check(api.CreateRunOptions(&state->queued_options));
+    if (!status.ok()) api.ReleaseRunOptions(state->run_options);
+  }
   if (!status.ok()) {
     api.ReleaseSession(state->session);
     return status;
@@ -333,6 +338,29 @@ Status Session::run(const char* const* input_names, const OrtValue* const* input
     }
   }
   return status;
+}
+
+Status Session::run(const OrtValue* const* inputs, OrtValue** outputs) noexcept {
+  State* state = nullptr;
+  INFERSDK_RETURN_IF_ERROR(current(&state));
+  const size_t n_outputs = output_names_.size();
+  for (size_t i = 0; i < n_outputs; ++i) outputs[i] = nullptr;
+  Status status = run_once(state->session, state->queued_options, input_names_.data(), inputs,
+                           input_names_.size(), output_names_.data(), n_outputs, outputs);
+  if (!status.ok()) {
+    for (size_t i = 0; i < n_outputs; ++i) {
+      if (outputs[i] != nullptr) library_->api().ReleaseValue(outputs[i]);
+      outputs[i] = nullptr;
+    }
+  }
+  return status;
+}
+
+void Session::end_queued_runs() noexcept {
+  State* state = state_.load(std::memory_order_acquire);
+  if (state == nullptr || state->generation != Library::process_generation()) return;
+  Status ignored = library_->check(library_->api().RunOptionsSetTerminate(state->queued_options));
+  (void)ignored;
 }
 
 Instance* Session::acquire(const int64_t* key, size_t key_length) noexcept {

@@ -65,6 +65,10 @@ cdef class Completions:
             raise SessionError(_text(status.message()))
         self.calls = {}
 
+    def __dealloc__(self):
+        if self.notifier.get() != NULL:
+            self.notifier.get().abandon()
+
     def __len__(self):
         return len(self.calls)
 

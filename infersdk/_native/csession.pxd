@@ -136,6 +136,7 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
         Library* library()
         Status run(const char**, const OrtValue**, size_t, const char**, size_t, OrtValue**,
                    InterruptCheck, void*)
+        void end_queued_runs()
         Instance* acquire(const int64_t*, size_t)
         Status run_instance "run"(Instance*, InterruptCheck, void*)
         Status describe(const OrtValue*, ElementType*, vector[int64_t]*)
@@ -171,6 +172,7 @@ cdef extern from "infersdk/notifier.hpp" namespace "infersdk" nogil:
         Status create(shared_ptr[Notifier]*)
         int fd()
         void drain(vector[shared_ptr[Request]]*)
+        void abandon()
 
 cdef extern from "infersdk/request.hpp" namespace "infersdk" nogil:
     cdef cppclass Request:

@@ -1073,7 +1073,8 @@ cdef class Session:
                 status = coalescer.wait(request, interrupt, NULL)
         if queued and not status.ok() and not request.get().finished():
             self._keep_for(request, inputs)
-        if status.code() == StatusCode.kClosed and not self.closed.load():
+        if not self.closed.load() and (status.code() == StatusCode.kClosed
+                                       or (_ending and status.code() == StatusCode.kRuntime)):
             # The interpreter is ending, and with it the batcher threads; this call can still be run.
             return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
         return self._answer(coalescer, request, status)
@@ -1821,15 +1822,26 @@ _sessions = weakref.WeakSet()
 _function_queues = weakref.WeakSet()
 
 
+cdef bint _ending = False
+
+
 def _stop_all():
     # Batcher threads must not be inside ONNX Runtime, or waiting for the GIL, when the process ends.
+    # Who waits for their runs by now are daemon threads, if anybody: a run without end is not waited for.
+    global _ending
     cdef Session session
+    cdef vector[shared_ptr[CSession]] replicas
+    cdef size_t i
     cdef FunctionQueue queue
     cdef shared_ptr[Coalescer] coalescer
+    _ending = True
     for session in list(_sessions):
         coalescer = session.coalescer
+        replicas = session.replicas
         with nogil:
             if coalescer.get() != NULL:
+                for i in range(replicas.size()):
+                    replicas[i].get().end_queued_runs()
                 coalescer.get().stop()
     for queue in list(_function_queues):
         with nogil:

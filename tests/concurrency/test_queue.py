@@ -515,6 +515,26 @@ def test_closed_loops_with_calls_under_way_leave_nothing_behind(model_folder: Pa
     assert [loop() for loop in loops] == [None] * 5
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors in /proc")
+def test_descriptors_of_closed_loops_are_closed(paced: Predictor) -> None:
+    """Also where a call finished that its loop had no time to hear of."""
+
+    async def leave() -> None:
+        for i in range(4):
+            asyncio.ensure_future(paced.apredict(call([float(i)], steps=2000)))  # noqa: RUF006
+        await asyncio.sleep(0)
+
+    def n_descriptors() -> int:
+        at_rest(paced)
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = n_descriptors()
+    for _ in range(300):
+        asyncio.run(leave())
+    until(lambda: n_descriptors() <= before)
+
+
 def test_loops_of_two_threads_share_batches(paced: Predictor) -> None:
     answers: dict[int, list[Any]] = {}
 

@@ -308,6 +308,20 @@ until(lambda: paced.queue_stats()["queued_rows"] == 16 or not paced.queue_stats(
     )
 
 
+def test_the_interpreter_ends_while_a_queued_run_never_does(run_program: RunProgram) -> None:
+    """It is stopped at its next node; a thread of ours must not be inside ONNX Runtime any more."""
+    run_program(
+        LOAD
+        + WAITING
+        + """
+daemon(1, 200_000)
+until(lambda: paced.queue_stats()["running"] == 1)
+daemon(2, 1e12)
+until(lambda: paced.queue_stats()["batches"] == 1)
+"""
+    )
+
+
 def test_the_interpreter_ends_while_daemon_threads_keep_calling(run_program: RunProgram) -> None:
     for _ in range(5):
         run_program(

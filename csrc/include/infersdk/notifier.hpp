@@ -5,6 +5,7 @@
 // Linux and a pipe elsewhere, non-blocking, closed on exec.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -26,13 +27,19 @@ class Notifier {
   void push(const RequestPtr* requests, size_t n) noexcept;
   // Everything finished since the last drain.
   void drain(std::vector<RequestPtr>* out) noexcept;
+  // Its loop is gone: lets go of what was not drained, and takes no more. Requests hold their
+  // notifier, and it would hold them, for ever. In the child of a fork, where a thread of the
+  // parent may have taken the mutex, it does nothing.
+  void abandon() noexcept;
 
  private:
   Notifier() = default;
 
+  uint64_t generation_ = 0;  // of the process that made it
   int read_fd_ = -1;
   int write_fd_ = -1;
   std::mutex mutex_;
+  bool abandoned_ = false;
   std::vector<RequestPtr> finished_;
 };
 

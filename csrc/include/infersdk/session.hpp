@@ -108,11 +108,11 @@ class Session {
   Status run(const char* const* input_names, const OrtValue* const* inputs, size_t n_inputs,
              const char* const* output_names, size_t n_outputs, OrtValue** outputs,
              InterruptCheck check, void* context) noexcept;
-  // The same for all inputs and outputs, in order.
-  Status run(const OrtValue* const* inputs, OrtValue** outputs) noexcept {
-    return run(input_names_.data(), inputs, input_names_.size(), output_names_.data(),
-               output_names_.size(), outputs, nullptr, nullptr);
-  }
+  // The same for all inputs and outputs, in order, from a queue: end_queued_runs() reaches it.
+  Status run(const OrtValue* const* inputs, OrtValue** outputs) noexcept;
+  // Lets every queued run, and every later one, fail at its next node: the process is ending, and
+  // nobody waits for them.
+  void end_queued_runs() noexcept;
 
   // Hot: an idle Instance for these input shapes ([rank, dims...] of each input in order), or null.
   Instance* acquire(const int64_t* key, size_t key_length) noexcept;
@@ -145,6 +145,7 @@ class Session {
   struct State {
     OrtSession* session = nullptr;
     OrtRunOptions* run_options = nullptr;  // the defaults; made afresh by each run that gets null
+    OrtRunOptions* queued_options = nullptr;  // of runs that end_queued_runs() ends
     uint64_t generation = 0;
     std::mutex mutex;  // guards shapes and clock
     std::vector<Shape> shapes;
