@@ -1,8 +1,10 @@
 // The tests of the Notifier on the pipe that it uses where there is no eventfd. The few sources
 // that it needs are compiled again here, in a namespace of their own.
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +24,7 @@
 #undef __linux__
 #define infersdk infersdk_with_pipe
 
+#include "../src/library.cpp"
 #include "../src/notifier.cpp"
 #include "../src/tensor.cpp"
 #include "test_notifier.cpp"

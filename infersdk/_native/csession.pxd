@@ -147,6 +147,11 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
 
     cdef size_t MAX_INSTANCE_BYTES "infersdk::Session::kMaxInstanceBytes"
 
+cdef extern from "infersdk/gil_trial.hpp" namespace "infersdk" nogil:
+    cdef cppclass GilTrial:
+        GilTrial(cbool) except +
+        cbool keeps(int64_t, uint64_t)
+
 cdef extern from "infersdk/clock.hpp" namespace "infersdk" nogil:
     int64_t now_ns()
 

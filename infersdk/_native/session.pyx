@@ -10,10 +10,11 @@ sequences, maps, optionals), checks, and explains what is wrong.
 Outputs are always copies: ONNX Runtime may hand out a weight or an input itself as an output, and an
 answer that a caller may write into must not alias either.
 
-Whether a run keeps the GIL follows the session's cost model: up to KEEP_GIL_NS it is kept, since getting
-it back from another thread costs up to the interpreter's switch interval. Runs that are expected to be
-long, or whose length is unknown, happen on a helper thread while the main thread waits in slices, so that
-Ctrl-C works.
+Whether a run keeps the GIL follows the session's cost model. Up to SURE_NS it is always kept: giving it up
+and getting it back costs as much as the run. Beyond, up to TRIED_NS, that depends on what the process does
+besides, and is found by trying (csrc's GilTrial); until then runs up to KEEP_GIL_NS keep it. Runs that are
+expected to be long, or whose length is unknown, happen on a helper thread while the main thread waits in
+slices, so that Ctrl-C works.
 
 Once start_batching() was called, runs that give up the GIL go through csrc's Coalescer: in the caller's
 thread where a replica is idle, through its queue otherwise. A caller that waits lends its arrays; should it
@@ -65,6 +66,7 @@ from .csession cimport (
     ValuePlace,
     CSession,
     ElementType,
+    GilTrial,
     Instance,
     InstanceSlot,
     InterruptCheck,
@@ -103,6 +105,7 @@ cnp.import_array()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    unsigned long PyThread_get_thread_ident() noexcept
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     int PyUnicode_Check(object)
@@ -121,7 +124,9 @@ cdef enum:
     MAX_KEY = 128       # ints in the hot way's key: inputs of a model with more axes go the general way
     HAND_OVER_BYTES = 64 * 1024     # larger outputs of a queued call are handed over, not copied
 
+cdef int64_t SURE_NS = 12_000
 cdef int64_t KEEP_GIL_NS = 60_000
+cdef int64_t TRIED_NS = 500_000
 KEEP_GIL_S = KEEP_GIL_NS * 1e-9
 cdef int64_t INTERRUPTIBLE_NS = 100_000_000
 
@@ -310,6 +315,9 @@ cdef class Session:
     cdef vector[shared_ptr[CSession]] replicas
     cdef bint merges
     cdef bint always_queue
+    cdef bint queues_short
+    cdef GilTrial* short_runs
+    cdef GilTrial* longer_runs
     cdef size_t split_size
     cdef list leftovers
     cdef double default_timeout_s            # 0: none
@@ -317,8 +325,12 @@ cdef class Session:
 
     def __cinit__(self, *args, **kwargs):
         self.closed.store(1)
+        self.short_runs = new GilTrial(True)
+        self.longer_runs = new GilTrial(False)
 
     def __dealloc__(self):
+        del self.short_runs
+        del self.longer_runs
         # Joins the batcher threads, which may need the GIL.
         with nogil:
             self.coalescer.reset()
@@ -830,18 +842,30 @@ cdef class Session:
 
     cdef list _run_hot(self, list inputs, int64_t deadline_ns, int priority):
         """Run arrays that need no conversion; None where they need one."""
+        cdef int64_t expected
+        cdef bint keep
         cdef int64_t key[MAX_KEY]
         cdef size_t key_length, total_bytes
         cdef int64_t n_rows
         if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
             return None
-        if self.coalescer.get() != NULL and n_rows != 0 and (
-            self.always_queue or not self._keeps_gil(self.session.get().cost().get().measured_ns(
-                CostModel.bucket(total_bytes)))):
-            if n_rows > 0 or not self.merges:
-                return self._run_coalesced(inputs, key, key_length, total_bytes, n_rows, deadline_ns,
-                                           priority)
-        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
+        expected = self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes))
+        if self.release_gil < 0 and not self.always_queue and 0 < expected <= TRIED_NS:
+            # What it does by itself; for longer runs, and where it is set, there is nothing to try.
+            if expected <= SURE_NS:
+                keep = True
+            elif expected <= KEEP_GIL_NS:
+                keep = self.short_runs.keeps(now_ns(), PyThread_get_thread_ident())
+            else:
+                keep = self.longer_runs.keeps(now_ns(), PyThread_get_thread_ident())
+        else:
+            keep = self.release_gil == 0
+        if not keep and self.coalescer.get() != NULL and n_rows != 0 and (
+            self.queues_short or self.always_queue or not 0 < expected <= KEEP_GIL_NS
+        ) and (n_rows > 0 or not self.merges):
+            return self._run_coalesced(inputs, key, key_length, total_bytes, n_rows, deadline_ns,
+                                       priority)
+        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, keep)
 
     cdef bint _run_unqueued(self, list inputs) except -1:
         cdef int64_t key[MAX_KEY]
@@ -849,11 +873,11 @@ cdef class Session:
         cdef int64_t n_rows
         if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
             return False
-        self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
+        self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, -1)
         return True
 
     cdef list _run_arrays(self, CSession* session, list inputs, const int64_t* key,
-                          size_t key_length, size_t total_bytes):
+                          size_t key_length, size_t total_bytes, int keep):
         """Run in this thread: on an Instance, where there is one for these shapes."""
         cdef size_t n = self.checks.size()
         cdef size_t i
@@ -862,10 +886,10 @@ cdef class Session:
         cdef InstanceSlot* slot
         cdef list result
         if total_bytes > MAX_INSTANCE_BYTES:
-            return self._run_general(session, dict(zip(self.input_names, inputs)), None)
+            return self._run_general(session, dict(zip(self.input_names, inputs)), None, keep)
         instance = session.acquire(key, key_length)
         if instance == NULL:
-            return self._run_general(session, dict(zip(self.input_names, inputs)), None, key,
+            return self._run_general(session, dict(zip(self.input_names, inputs)), None, keep, key,
                                      key_length)
         try:
             for i in range(n):
@@ -875,7 +899,7 @@ cdef class Session:
                     self._fill_strings(slot.value, array, i)
                 else:
                     memcpy(slot.data, cnp.PyArray_DATA(array), slot.size_bytes)
-            self._run_instance(session, instance, total_bytes)
+            self._run_instance(session, instance, total_bytes, keep)
             result = []
             for i in range(instance.outputs.size()):
                 slot = &instance.outputs[i]
@@ -894,15 +918,15 @@ cdef class Session:
         return (check.typenum >= 0 and 0 <= typenum < 64
                 and _element_of_typenum[typenum] == check.element and not check.string)
 
-    cdef int _run_instance(self, CSession* session, Instance* instance,
-                           size_t total_bytes) except -1:
+    cdef int _run_instance(self, CSession* session, Instance* instance, size_t total_bytes,
+                           int keep) except -1:
         cdef size_t bucket = CostModel.bucket(total_bytes)
         cdef CostModel* cost = self.session.get().cost().get()
         cdef int64_t expected = cost.measured_ns(bucket)
         cdef int64_t started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
-        if self._keeps_gil(expected):
+        if self._keeps_gil(expected, keep):
             started = now_ns()
             status = session.run_instance(instance, NULL, NULL)
             elapsed = now_ns() - started
@@ -919,16 +943,20 @@ cdef class Session:
         cost.record(bucket, elapsed)
         return 0
 
-    cdef inline bint _keeps_gil(self, int64_t expected) noexcept:
+    cdef inline bint _keeps_gil(self, int64_t expected, int keep) noexcept:
+        """Whether this run does; ``keep`` is -1 where it was not decided by trial."""
         if self.release_gil >= 0:
             return self.release_gil == 0
-        return 0 < expected <= KEEP_GIL_NS and not self.always_queue
+        if keep >= 0:
+            return keep
+        return 0 < expected <= KEEP_GIL_NS
 
     # --- the queue ----------------------------------------------------------------------------------
 
     def start_batching(self, *, bint merge, Py_ssize_t max_batch_size, Py_ssize_t split_size=0,
                        Py_ssize_t instances=1, Py_ssize_t max_queue_size=4096,
                        Py_ssize_t max_queue_bytes=256 * 2**20, timeout_s=None, bint always=False,
+                       bint queues_short=True,
                        replicas=(), pad=None, bint learned_sizes=False):
         """From now on, let runs that give up the GIL share replicas and batches.
 
@@ -951,6 +979,9 @@ cdef class Session:
             How long a call may take that does not say so itself.
         always : bool
             Short runs too, which would keep the GIL otherwise.
+        queues_short : bool
+            Short runs that give up the GIL, where that was found better, are queued as longer ones are;
+            False lets them run in their callers' threads.
         replicas : sequence of Session
             The same model on other devices.
         pad : dict, optional
@@ -977,6 +1008,7 @@ cdef class Session:
         self.merges = merge
         self.split_size = split_size
         self.always_queue = always
+        self.queues_short = queues_short
         if self.coalescer.get() != NULL:
             self.coalescer.get().reconfigure(merge, max_batch_size, split_size)
             return
@@ -1054,7 +1086,7 @@ cdef class Session:
             if slot.replica >= 0:
                 try:
                     return self._run_arrays(self.replicas[slot.replica].get(), inputs, key,
-                                            key_length, total_bytes)
+                                            key_length, total_bytes, False)
                 except SessionError:
                     if self.replicas.size() == 1:
                         raise
@@ -1076,7 +1108,7 @@ cdef class Session:
         if not self.closed.load() and (status.code() == StatusCode.kClosed
                                        or (_ending and status.code() == StatusCode.kRuntime)):
             # The interpreter is ending, and with it the batcher threads; this call can still be run.
-            return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes)
+            return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, False)
         return self._answer(coalescer, request, status)
 
     cdef int _keep_for(self, shared_ptr[Request] request, list arrays) except -1:
@@ -1194,17 +1226,41 @@ cdef class Session:
         cnp.set_array_base(array, owner)
         return array
 
-    def keeps_gil(self, inputs):
-        """Whether these inputs (arrays, in the graph's order) would run at once, keeping the GIL."""
-        cdef size_t total_bytes = 0
+    def run_short(self, inputs):
+        """Run at once in this thread, with the GIL kept, what takes less than handing it over would.
+
+        Parameters
+        ----------
+        inputs : list
+            As for :meth:`run_ordered`.
+
+        Returns
+        -------
+        list or None
+            All outputs; None, and nothing was run, where the run may take longer or where it has been
+            set that it is to be queued or to give up the GIL.
+
+        Raises
+        ------
+        InputError, SessionError, ClosedError
+            As :meth:`run`.
+        """
+        cdef int64_t key[MAX_KEY]
+        cdef size_t key_length, total_bytes
+        cdef int64_t n_rows, expected
+        cdef list arrays = inputs if type(inputs) is list else list(inputs)
         self.in_flight.fetch_add(1)
         try:
-            if self.closed.load() or self.coalescer.get() == NULL or self.always_queue:
-                return False
-            for value in inputs:
-                total_bytes += getattr(value, "nbytes", 0)
-            return self._keeps_gil(
-                self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes)))
+            if self.closed.load():
+                self._raise_closed()
+            if not self.hot or self.always_queue or self.release_gil > 0:
+                return None
+            if not self._key_of(arrays, key, &key_length, &total_bytes, &n_rows):
+                return None
+            expected = self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes))
+            if not 0 < expected <= KEEP_GIL_NS:
+                return None
+            return self._run_arrays(self.session.get(), arrays, key, key_length, total_bytes, True)
         finally:
             self.in_flight.fetch_sub(1)
 
@@ -1273,8 +1329,8 @@ cdef class Session:
 
     # --- the general way ----------------------------------------------------------------------------
 
-    cdef list _run_general(self, CSession* session, dict inputs, names, const int64_t* key=NULL,
-                           size_t key_length=0):
+    cdef list _run_general(self, CSession* session, dict inputs, names, int keep=-1,
+                           const int64_t* key=NULL, size_t key_length=0):
         """Run on fresh values; `names` None means all outputs. With `key`, keep an Instance after."""
         cdef CostModel* cost = self.session.get().cost().get()
         cdef vector[OrtValue*] values
@@ -1288,7 +1344,7 @@ cdef class Session:
         cdef int64_t expected, started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
-        cdef list keep = []
+        cdef list kept = []
         cdef list result
         cdef OrtValue* value
         names = self.output_names if names is None else names
@@ -1301,12 +1357,12 @@ cdef class Session:
                         continue    # what is not fed is absent
                     if self.coerce is not None:
                         given = self.coerce(self.inputs[position], given)
-                    value = self._to_value(session.inputs()[<size_t>position], given, name, keep,
+                    value = self._to_value(session.inputs()[<size_t>position], given, name, kept,
                                            &total_bytes)
                 else:
                     position = self.overridable_position[name]
                     value = self._to_value(session.overridable()[<size_t>position], given, name,
-                                           keep, &total_bytes)
+                                           kept, &total_bytes)
                 values.push_back(value)
                 name_bytes.push_back(name.encode())
             for i in range(values.size()):
@@ -1316,7 +1372,7 @@ cdef class Session:
             results.resize(c_outputs.size())
             bucket = CostModel.bucket(total_bytes)
             expected = cost.measured_ns(bucket)
-            if self._keeps_gil(expected):
+            if self._keeps_gil(expected, keep):
                 started = now_ns()
                 status = session.run(c_inputs.data(), <const OrtValue**>values.data(), values.size(),
                                      c_outputs.data(), c_outputs.size(), results.data(), NULL, NULL)

@@ -274,8 +274,9 @@ class Predictor:
         self, session: Session, arrays: Sequence[Any], timeout_s: float | None, priority: int
     ) -> list[Any]:
         """Run without blocking the event loop for longer than handing over would."""
-        if session.keeps_gil(arrays):
-            return session.run_ordered(arrays, timeout_s, priority)
+        at_once = session.run_short(arrays)
+        if at_once is not None:
+            return at_once
         calls = loop_calls()
         call = session.start(arrays, calls.completions, timeout_s, priority)
         if call is not None:

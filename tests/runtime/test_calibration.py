@@ -126,8 +126,8 @@ def test_a_first_run_that_is_the_only_one_is_counted() -> None:
 def test_sizes_take_turns() -> None:
     fake = Fake(lambda n: 1e-6 * n)
     measure(fake)
-    repeats = fake.sizes[-len(LADDER) * 15 :]
-    assert repeats == LADDER * 15
+    repeats = fake.sizes[-len(LADDER) * 30 :]
+    assert repeats == [size for size in LADDER for _ in range(2)] * 15
 
 
 def test_every_run_gets_other_rows_and_no_row_is_left_out() -> None:

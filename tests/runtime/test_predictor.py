@@ -619,7 +619,9 @@ def test_a_model_that_cannot_be_converted_is_served_as_it_is(
     predictor = infersdk.load(source, example=frame)
     assert predictor.plan == Plan("native", "it cannot be converted: no graph for this one")
     assert predictor.parity is None
-    assert predictor.calibration.reason.startswith("the model runs in its own framework; a row takes")
+    assert predictor.calibration.reason.startswith(
+        "the model runs in its own framework; a row takes"
+    )
     assert_agrees(predictor, source, frame)
 
 
