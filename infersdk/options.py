@@ -40,8 +40,9 @@ class Execution:
         Whether a provider that was asked for and fails to load may be replaced by the next one or the
         CPU. "auto" always may.
     release_gil : bool, optional
-        Whether a run gives up the GIL. By default measured: short runs keep it, because getting it
-        back costs up to the interpreter's switch interval (5 ms); long ones release it.
+        Whether a run gives up the GIL. By default very short runs keep it, long ones release it, and
+        those between (12 to 500 us) do what is found by trying in service: getting the GIL back from a
+        thread that computes in Python costs up to the interpreter's switch interval (5 ms).
     graph_optimization : {"all", "extended", "basic", "off"}
         ONNX Runtime's graph optimization level.
     calibration_s : float

@@ -3,13 +3,14 @@
 The ways of answering a call differ by far more than the models do, and which one wins can be measured but
 not guessed. What we saw on two cores, each against calling ONNX Runtime from Python once per row:
 
-* Runs of 10 to 50 us want to keep the GIL. A thread that gives it up beside a busy one waits up to the
-  interpreter's switch interval (5 ms) to get it back: the mean call took 1.4 times as long with the GIL
-  released and 0.08 times with it kept, and 32 threads got 1.7 to 3.7 times the throughput. Queues and
-  batches lost there, whoever wrote them: a run is cheaper than handing it over.
-* From about 100 us on the reverse holds. A CNN of 65 us at 8 threads: 2.3 times with batcher threads, 1.5
-  with the GIL kept; a large MLP of 150 us at 32 threads: 2.2 to 6 against 0.7 to 1.25. `KEEP_GIL_S`
-  lies between.
+* Runs of up to some 12 us want to keep the GIL, always: a run is cheaper than handing it over. 32 threads
+  made 1.7 to 3.7 times the calls, and queues and batches, whoever wrote them, a tenth to 1.6.
+* Up to some hundred microseconds it depends on the rest of the process, which nothing at load can tell. Beside
+  a thread that computes in Python, who gives up the GIL waits up to the switch interval (5 ms) to get it back:
+  a tenth of the calls or less. Otherwise other cores help, and a run of 28 us goes through the queue 2.5 times
+  as often as with the GIL kept. So sessions try both in service; `KEEP_GIL_S` is how long a run may be to keep
+  it until then, and never to block an event loop.
+* Beyond, the queue wins: a large MLP of 110 us at 32 threads 2.5 to 3.4 times, with a twentieth of the p99.
 * What a batch gains is the model's own affair. 32 rows of a large MLP cost a third of 32 single runs,
   since its weights are read once; a forest gains a tenth; a CNN loses a tenth; gradient boosting costs
   least at 8 rows and twice that at 128. So the best batch is where a measured row costs least, and where
