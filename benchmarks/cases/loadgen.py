@@ -11,7 +11,9 @@ KIND = "loadgen"
 VARIANTS = tuple(MODELS)
 DEFAULT = ("mlp_large", "cnn")
 QUICK = ("mlp_large",)
-RIVALS = dict.fromkeys(VARIANTS, ("onnxruntime_run", "batched_hasty", "infersdk_call"))
+RIVALS = dict.fromkeys(
+    VARIANTS, ("onnxruntime_run", "batched_hasty", "infersdk_call", "infersdk_await")
+)
 LOADS = {
     "server": {"scenario": "server", "n_threads": 32, "latency_bound_s": 0.01},
     "offline": {"scenario": "offline", "n_threads": 32},

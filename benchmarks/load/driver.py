@@ -43,7 +43,13 @@ def drive(rival: Any, expected: Expected, order: dict[str, Any]) -> dict[str, fl
         case "overload":
             return _overload(rival, expected, **parameters)
         case "loadgen":
-            return loadgen(rival.run, **parameters, n_rows=expected.n_rows, expected=expected)
+            return loadgen(
+                getattr(rival, "run", None),
+                arun=getattr(rival, "arun", None),
+                **parameters,
+                n_rows=expected.n_rows,
+                expected=expected,
+            )
         case _:
             raise ValueError(f"Expected a kind of load, got {kind!r}")
 

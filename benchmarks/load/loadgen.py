@@ -1,17 +1,18 @@
 """MLPerf's load generator: the Server scenario (Poisson arrivals, a bound on p99) and the Offline one.
 
 LoadGen calls us for each query; a queue hands it to a pool of waiting threads, the same for every rival,
-and these report it done. Whether a run was valid LoadGen writes into a summary, which is read back. Runs
+and these report it done. Rivals that are awaited get it as a task on an event loop in a thread of its own. Whether a run was valid LoadGen writes into a summary, which is read back. Runs
 here last seconds where a submission's last ten minutes: the way of measuring is MLPerf's, the results are
 none of MLPerf's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -25,8 +26,9 @@ MIN_QUERIES = 1000
 
 
 def loadgen(
-    run: Callable[[int], Any],
+    run: Callable[[int], Any] | None,
     *,
+    arun: Callable[[int], Awaitable[Any]] | None = None,
     scenario: Literal["server", "offline"],
     target_per_s: float,
     seconds: float,
@@ -60,7 +62,27 @@ def loadgen(
     response = mlperf.QuerySampleResponse
     complete = mlperf.QuerySamplesComplete
 
+    async def task(identity: int, row: int) -> None:
+        assert arun is not None
+        try:
+            answer = await arun(row)
+            if identity % EVERY == 0:
+                kept.append((row, answer))
+        except BaseException as error:
+            errors.append(error)
+        complete([response(identity, 0, 0)])
+
+    loop = asyncio.new_event_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def start(queries: list[tuple[int, int]]) -> None:
+        for identity, row in queries:
+            one = loop.create_task(task(identity, row))
+            tasks.add(one)
+            one.add_done_callback(tasks.discard)
+
     def caller() -> None:
+        assert run is not None
         while (query := queue.get()) is not None:
             identity, row = query
             try:
@@ -72,6 +94,9 @@ def loadgen(
             complete([response(identity, 0, 0)])  # without it LoadGen would wait for ever
 
     def issue(samples: list[Any]) -> None:
+        if arun is not None:
+            loop.call_soon_threadsafe(start, [(one.id, one.index) for one in samples])
+            return
         for sample in samples:
             queue.put((sample.id, sample.index))
 
@@ -92,7 +117,10 @@ def loadgen(
         settings.scenario = mlperf.TestScenario.Offline
         settings.offline_expected_qps = target_per_s
         settings.min_query_count = 1
-    threads = [threading.Thread(target=caller, daemon=True) for _ in range(n_threads)]
+    if arun is None:
+        threads = [threading.Thread(target=caller, daemon=True) for _ in range(n_threads)]
+    else:
+        threads = [threading.Thread(target=loop.run_forever, daemon=True)]
     for thread in threads:
         thread.start()
     sut = mlperf.ConstructSUT(issue, lambda: None)
@@ -105,10 +133,14 @@ def loadgen(
         try:
             mlperf.StartTestWithLogSettings(sut, rows, settings, log, "")
         finally:
-            for _ in threads:
-                queue.put(None)
+            if arun is None:
+                for _ in threads:
+                    queue.put(None)
+            else:
+                loop.call_soon_threadsafe(loop.stop)
             for thread in threads:
                 thread.join()
+            loop.close()
             mlperf.DestroyQSL(rows)
             mlperf.DestroySUT(sut)
         summary = (Path(folder) / "mlperf_log_summary.txt").read_text()

@@ -259,12 +259,15 @@ class Predictor:
             return answer(outputs, bound.n_rows)
 
         async def acall(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
-            if _row_count(rows) > _AWAITED_ROWS:
+            if type(rows) is not dict and _row_count(rows) > _AWAITED_ROWS:
                 return await self._in_thread(call, rows, timeout_s, priority)
             bound = fast(rows)
             if bound is None:
                 bound = general(rows)
-            outputs = await self._arun(head.session, bound.arrays, timeout_s, priority)
+            session = head.session
+            outputs = session.run_short(bound.arrays)
+            if outputs is None:
+                outputs = await self._arun(session, bound.arrays, timeout_s, priority)
             return finish(outputs, bound)
 
         self._methods[method.name] = _named(call, method.name, self.name)
@@ -273,10 +276,7 @@ class Predictor:
     async def _arun(
         self, session: Session, arrays: Sequence[Any], timeout_s: float | None, priority: int
     ) -> list[Any]:
-        """Run without blocking the event loop for longer than handing over would."""
-        at_once = session.run_short(arrays)
-        if at_once is not None:
-            return at_once
+        """Run what is too long to do so on the event loop."""
         calls = loop_calls()
         call = session.start(arrays, calls.completions, timeout_s, priority)
         if call is not None:

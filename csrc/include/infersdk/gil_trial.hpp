@@ -24,7 +24,7 @@ class GilTrial {
   static constexpr int64_t kStaleNs = 5 * kWindowNs;  // a window this long says nothing
   static constexpr int kTrial = 2;                    // windows of one; the last one counts
   static constexpr int kFirstTrial = 3;               // windows before it, and
-  static constexpr int kSoonest = 50;                 // between two trials; that doubles
+  static constexpr int kSoonest = 6;                 // between two trials; that doubles
   static constexpr int kLatest = 800;                 // up to this while nothing changes
 
   explicit GilTrial(bool prefers_keeping) : preferred_(prefers_keeping), usual_(prefers_keeping) {}
@@ -46,7 +46,7 @@ class GilTrial {
         usual_ = true;
         usual_rate_ = 0;
         until_trial_ = kFirstTrial;
-        pause_ = kSoonest / 2;
+        pause_ = kSoonest;
       } else {
         conclude(static_cast<double>(elapsed));
       }
@@ -70,7 +70,7 @@ class GilTrial {
         // Something has begun or ended beside these calls.
         settled_rate_ = usual_rate_;
         until_trial_ = std::min(until_trial_, kFirstTrial);
-        pause_ = kSoonest / 2;
+        pause_ = kSoonest;
       }
       if (--until_trial_ <= 0) trying_ = kTrial;
       return;
@@ -104,7 +104,7 @@ class GilTrial {
   double usual_rate_ = 0;    // calls per nanosecond
   double settled_rate_ = 0;  // the same when it was last decided
   int until_trial_ = kFirstTrial;
-  int pause_ = kSoonest / 2;
+  int pause_ = kSoonest;
   std::atomic<bool> mode_{true};
   std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
 };
