@@ -74,7 +74,7 @@ TEST(one_thread_keeps_it_and_company_is_tried_at_once) {
   CHECK(process.run(10) == 1.0);
   process.n_threads = 8;
   process.run(0.2);
-  CHECK(process.run(1) < 0.05);
+  CHECK(process.run(1) < 0.15);  // trials of keeping it, at first often
 }
 
 TEST(rare_calls_are_not_compared) {
