@@ -24,7 +24,7 @@ class GilTrial {
   static constexpr int64_t kStaleNs = 5 * kWindowNs;  // a window this long says nothing
   static constexpr int kTrial = 2;                    // windows of one; the last one counts
   static constexpr int kFirstTrial = 3;               // windows before it, and
-  static constexpr int kSoonest = 6;                 // between two trials; that doubles
+  static constexpr int kSoonest = 6;                  // between two trials; that doubles
   static constexpr int kLatest = 800;                 // up to this while nothing changes
 
   explicit GilTrial(bool prefers_keeping) : preferred_(prefers_keeping), usual_(prefers_keeping) {}
