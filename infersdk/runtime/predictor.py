@@ -259,7 +259,7 @@ class Predictor:
             return answer(outputs, bound.n_rows)
 
         async def acall(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
-            if type(rows) is not dict and _row_count(rows) > _AWAITED_ROWS:
+            if _row_count(rows) > _AWAITED_ROWS:
                 return await self._in_thread(call, rows, timeout_s, priority)
             bound = fast(rows)
             if bound is None:
