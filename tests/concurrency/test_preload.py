@@ -162,7 +162,7 @@ def ask(port: int, value: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "n_workers", [8, pytest.param(100, marks=pytest.mark.slow)], ids=["8 workers", "100 workers"]
+    "n_workers", [8, pytest.param(25, marks=pytest.mark.slow)], ids=["8 workers", "25 workers"]
 )
 @pytest.mark.parametrize("worker", WORKERS)
 def test_every_worker_answers(
