@@ -620,7 +620,7 @@ cdef class Session:
             size_bytes += getattr(value, "nbytes", 0)
         while True:
             before = now_ns()
-            self._measured_run(list(inputs))
+            self.run_alone(list(inputs))
             times.append((now_ns() - before) * 1e-9)
             if len(times) >= max_runs or (now_ns() - started) * 1e-9 >= budget_s:
                 break
@@ -670,19 +670,26 @@ cdef class Session:
             self.in_flight.fetch_sub(1)
         return result
 
-    cdef int _measured_run(self, list inputs) except -1:
-        # Measurements are of the model alone, whatever waits in the queue.
-        cdef shared_ptr[Coalescer] coalescer
+    def run_alone(self, inputs):
+        """Run in this thread and at once, whatever waits in the queue: for measurements and tests.
+
+        Parameters, results and errors are those of :meth:`run_ordered`.
+        """
+        cdef list result
+        cdef list arrays = inputs if type(inputs) is list else list(inputs)
         self.in_flight.fetch_add(1)
         try:
             if self.closed.load():
                 self._raise_closed()
-            self._check_count(inputs)
-            if not (self.hot and self._run_unqueued(inputs)):
-                self._run_general(self.session.get(), dict(zip(self.input_names, inputs)), None)
+            self._check_count(arrays)
+            if self.hot:
+                result = self._run_unqueued(arrays)
+                if result is not None:
+                    return result
+            return self._run_general(
+                self.session.get(), dict(zip(self.input_names, arrays)), None)
         finally:
             self.in_flight.fetch_sub(1)
-        return 0
 
     def run_on_device(self, inputs, outputs=None):
         """Run the model and leave its outputs where they were computed.
@@ -867,14 +874,14 @@ cdef class Session:
                                        priority)
         return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, keep)
 
-    cdef bint _run_unqueued(self, list inputs) except -1:
+    cdef list _run_unqueued(self, list inputs):
+        """Run arrays that need no conversion in this thread; None where they need one."""
         cdef int64_t key[MAX_KEY]
         cdef size_t key_length, total_bytes
         cdef int64_t n_rows
         if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
-            return False
-        self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, -1)
-        return True
+            return None
+        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, -1)
 
     cdef list _run_arrays(self, CSession* session, list inputs, const int64_t* key,
                           size_t key_length, size_t total_bytes, int keep):

@@ -332,7 +332,7 @@ class Predictor:
         if execution.instances is None and self.providers.uses_cuda:
             execution = replace(execution, instances=_GPU_INSTANCES)
         self.calibration, verdicts = study(
-            session,
+            _Alone(session),
             arrays,
             budget_s,
             execution=execution,
@@ -573,7 +573,7 @@ class Predictor:
         budget_s = self.execution.calibration_s or 0.2
         self._measure(first.session, arrays, budget_s)
         for head in others:
-            calibrate(head.session, arrays, budget_s, mergeable=False)
+            calibrate(_Alone(head.session), arrays, budget_s, mergeable=False)
         for head in self._heads.values():
             head.prepare(self._start_batching)
         return self.calibration
@@ -698,6 +698,18 @@ class Predictor:
                 )
                 self._executor_pid = os.getpid()
             return self._executor
+
+
+class _Alone:
+    """A session as measurements see it: a queue that is there already must not get in their way."""
+
+    __slots__ = ("inputs", "outputs", "run_ordered", "set_cost")
+
+    def __init__(self, session: Session) -> None:
+        self.inputs = session.inputs
+        self.outputs = session.outputs
+        self.run_ordered = session.run_alone
+        self.set_cost = session.set_cost
 
 
 _predictors: weakref.WeakSet[Predictor] = weakref.WeakSet()
