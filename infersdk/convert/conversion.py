@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from infersdk.artifact import Artifact, Provenance, signature_from_graph
 from infersdk.convert import parity, registry
-from infersdk.convert.registry import Converter
+from infersdk.convert.registry import Converter, Written
 from infersdk.errors import (
     ArtifactError,
     ConversionError,
@@ -157,7 +157,7 @@ def convert_model(
     with registry.naming_the_extra(converter):
         signature = converter.infer_signature(model, example)
     try:
-        graph, notes = _write_graph(model, converter, signature, label, example, opset)
+        written = _write_graph(model, converter, signature, label, example, opset)
     except ConversionError as exc:
         if on_mismatch == "raise":
             raise
@@ -165,14 +165,15 @@ def convert_model(
         return _native(model, converter, signature, name, label, reason)
 
     provenance = _provenance(model, converter, clock)
-    plan = Plan("onnx", f"converted from {converter.FRAMEWORK}", tuple(notes))
+    plan = Plan("onnx", f"converted from {converter.FRAMEWORK}", written.notes)
+    graph = written.graph
 
     all_methods = signature.methods
     try:
         signature = _with_fixed_axes(_as_written(signature, graph), graph)
         artifact = Artifact(graph, signature=signature, plan=plan, provenance=provenance, name=name)
         # Large weights are in the artifact's own file by now.
-        del graph
+        del graph, written
         report = parity.check(artifact, model, converter, example)
     except (ArtifactError, SessionError) as exc:
         # The exporter wrote what ONNX Runtime or the signature cannot take.
@@ -289,7 +290,7 @@ def _write_graph(
     label: str,
     example: Any,
     opset: int | None,
-) -> tuple[ModelProto, tuple[str, ...]]:
+) -> Written:
     try:
         with registry.naming_the_extra(converter):
             return converter.to_onnx(model, signature, example=example, opset=opset)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from infersdk.convert.lightgbm_dump import MISSING_ZERO, Dump, read
 from infersdk.convert.lightgbm_graph import KNOWN, add_outputs, add_scores
+from infersdk.convert.registry import Written
 from infersdk.convert.tree_graph import EXACT, FEATURES, Graph, floor_float32
 from infersdk.convert.tree_rows import (
     FLOAT32_MAX,
@@ -44,7 +45,7 @@ from infersdk.errors import UnsupportedModelError
 from infersdk.types import Field, Labels, Method, Signature, TensorSpec
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 __all__ = ["EXTRA", "FRAMEWORK", "call", "can_convert", "edge_rows", "infer_signature", "to_onnx"]
 
@@ -97,7 +98,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
 def to_onnx(
     model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+) -> Written:
     """Write the model as an ONNX graph.
 
     Parameters
@@ -113,7 +114,7 @@ def to_onnx(
 
     Returns
     -------
-    (onnx.ModelProto, tuple of str)
+    Written
         The graph and notes about it.
 
     Raises
@@ -140,7 +141,7 @@ def to_onnx(
     exact = [f"`{field.name}`" for field in signature.fields if field.input == EXACT]
     if exact:
         notes.append(f"compared as float64, which float32 could not tell apart: {', '.join(exact)}")
-    return graph.model(signature), tuple(notes)
+    return Written(graph.model(signature), tuple(notes))
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from infersdk.artifact import Artifact, signature_from_graph
 from infersdk.artifact.external import check_references, embed
+from infersdk.convert.registry import Written
 from infersdk.errors import ArtifactError, ConversionError, UnsupportedModelError
 from infersdk.types import Signature
 
@@ -56,7 +57,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
 def to_onnx(
     model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
-) -> tuple[ModelProto, tuple[str, ...]]:
+) -> Written:
     """Return a copy of the model, external data read into it. Its opset stays what it is.
 
     Raises
@@ -99,7 +100,7 @@ def to_onnx(
             )
         assert folder is not None  # check_references refuses references without one
         embed(proto, folder)
-    return proto, ()
+    return Written(proto)
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

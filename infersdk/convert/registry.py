@@ -9,18 +9,19 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infersdk.errors import MissingDependencyError, UnsupportedModelError
-from infersdk.types import Signature
+from infersdk.types import PlanPart, Signature
 
 if TYPE_CHECKING:
     import numpy as np
     from onnx import ModelProto
 
-__all__ = ["EXPORTERS", "Converter", "find", "naming_the_extra", "register"]
+__all__ = ["EXPORTERS", "Converter", "Written", "find", "naming_the_extra", "register"]
 
 # The order matters: XGBoost's and LightGBM's scikit-learn classes are scikit-learn estimators too.
 _BUILT_IN = ("onnx_file", "xgboost", "lightgbm", "sklearn", "torch")
@@ -39,6 +40,40 @@ _OWN_EXPORT = {
     "tensorflow": "tf2onnx",
     "tf_keras": "tf2onnx",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a converter wrote.
+
+    Parameters
+    ----------
+    graph : onnx.ModelProto
+        Its external data, if any, are in ``external_folder``.
+    notes : tuple of str
+        About repairs, and what was noticed on the way.
+    signature : Signature, optional
+        Of this graph, where it is another than was asked for: with steps before the graph, say.
+    parts : tuple of PlanPart
+        What became of each part of the model, for models made of parts.
+    sources : Mapping of str to object
+        The parts of the source model that steps of kind "source" call, by the step's name.
+    documents : Mapping of str to dict
+        What other steps need, to be kept in the artifact: JSON objects with a whole ``version``.
+    external_folder : str, optional
+        A folder of the converter's own making; its files are moved into the artifact.
+    retry : callable, optional
+        Writes the model in another way, to be tried where this one fails the proof.
+    """
+
+    graph: ModelProto
+    notes: tuple[str, ...] = ()
+    signature: Signature | None = None
+    parts: tuple[PlanPart, ...] = ()
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    external_folder: str | None = None
+    retry: Callable[[], Written] | None = None
 
 
 class Converter(Protocol):
@@ -68,8 +103,8 @@ class Converter(Protocol):
 
     def to_onnx(
         self, model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
-    ) -> tuple[ModelProto, tuple[str, ...]]:
-        """Return the graph that `signature` describes, and notes about repairs. The model is not changed.
+    ) -> Written:
+        """Write the graph that `signature` describes. The model is not changed.
 
         Raises
         ------

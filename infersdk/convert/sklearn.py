@@ -24,10 +24,11 @@ Tested with scikit-learn 1.9; its fitted attributes are read, the model is never
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from infersdk.convert.registry import Written
 from infersdk.convert.sklearn_columns import Layout, layout_of
 from infersdk.convert.sklearn_edges import edge_rows
 from infersdk.convert.sklearn_graph import BATCH, Column, Columns, GraphBuilder, Value
@@ -35,9 +36,6 @@ from infersdk.convert.sklearn_probe import positional
 from infersdk.convert.sklearn_writer import Kind, Writer
 from infersdk.errors import MissingDependencyError, UnsupportedModelError
 from infersdk.types import Labels, Method, Signature, TensorSpec
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 __all__ = ["EXTRA", "FRAMEWORK", "call", "can_convert", "edge_rows", "infer_signature", "to_onnx"]
 
@@ -111,7 +109,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
 def to_onnx(
     model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
-) -> tuple[ModelProto, tuple[str, ...]]:
+) -> Written:
     """Write a fitted model as one ONNX graph.
 
     Parameters
@@ -127,7 +125,7 @@ def to_onnx(
 
     Returns
     -------
-    (onnx.ModelProto, tuple of str)
+    Written
         The graph and notes about it. A method other than the first that has no exact ONNX form is
         left out: its output is not in the graph, and a note says why.
 
@@ -149,7 +147,7 @@ def to_onnx(
             if position == 0:
                 raise
             builder.notes.append(f"{method.name} is left out: {exc}")
-    return builder.build(type(model).__name__), tuple(builder.notes)
+    return Written(builder.build(type(model).__name__), tuple(builder.notes))
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

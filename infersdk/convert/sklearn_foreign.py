@@ -167,12 +167,12 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
     if key not in cache:
         try:
             signature = converter.infer_signature(model, None)
-            proto, notes = converter.to_onnx(model, signature, opset=builder.opset)
+            written = converter.to_onnx(model, signature, opset=builder.opset)
         except InferSDKError:
             raise
         except Exception as exc:
             raise unsupported(model, f"its converter failed ({exc})") from exc
-        for note in notes:
+        for note in written.notes:
             writer.note(note)
         if any(field.encoding == "code" for field in signature.fields):
             raise unsupported(model, "its categories belong to a DataFrame of its own")
@@ -188,7 +188,7 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
             )
             for spec in signature.inputs
         }
-        outputs = builder.splice(proto, feeds)
+        outputs = builder.splice(written.graph, feeds)
         cache[key] = (signature, outputs)
     signature, outputs = cache[key]
     method = None if wanted is None else signature.method(wanted)

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infersdk.convert.registry import Written
 from infersdk.convert.torch_calls import (
     Subject,
     exported_example,
@@ -58,7 +59,7 @@ from infersdk.errors import ConversionError, UnsupportedModelError
 from infersdk.types import Method, Signature, TensorSpec
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 __all__ = [
     "EXTRA",
@@ -126,7 +127,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
 def to_onnx(
     model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+) -> Written:
     """Export the model, weights included, and prove the graph at several sizes.
 
     Parameters
@@ -160,9 +161,7 @@ def to_onnx(
         return _to_onnx(model, signature, example, opset)
 
 
-def _to_onnx(
-    model: Any, signature: Signature, example: Any, opset: int | None
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def _to_onnx(model: Any, signature: Signature, example: Any, opset: int | None) -> Written:
     from infersdk.convert.torch_export import export
 
     rows = _example(model, example)
@@ -177,7 +176,7 @@ def _to_onnx(
             "called with training=True?) or keeps state between calls. A graph would do neither alike"
         )
     graph, found = export(subject, signature, opset=opset)
-    return graph, (*_notes(model, subject, rows, signature, example), *found)
+    return Written(graph, (*_notes(model, subject, rows, signature, example), *found))
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from infersdk.convert.registry import Written
 from infersdk.convert.tree_graph import (
     FEATURES,
     FLOAT,
@@ -55,7 +56,7 @@ from infersdk.errors import UnsupportedModelError
 from infersdk.types import Field, Labels, Method, Signature, TensorSpec
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
 __all__ = ["EXTRA", "FRAMEWORK", "call", "can_convert", "edge_rows", "infer_signature", "to_onnx"]
 
@@ -97,7 +98,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
 def to_onnx(
     model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
-) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+) -> Written:
     """Write the model as an ONNX graph.
 
     Parameters
@@ -113,7 +114,7 @@ def to_onnx(
 
     Returns
     -------
-    (onnx.ModelProto, tuple of str)
+    Written
         The graph and notes about it.
 
     Raises
@@ -144,7 +145,7 @@ def to_onnx(
         notes.append(
             f"early stopping: the first {source.n_rounds_used} of {source.n_rounds} rounds answer"
         )
-    return graph.model(signature), tuple(notes)
+    return Written(graph.model(signature), tuple(notes))
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

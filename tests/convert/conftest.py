@@ -35,7 +35,7 @@ def _graph_answers(
     import onnxruntime
 
     signature = converter.infer_signature(model, example)
-    graph, _ = converter.to_onnx(model, signature, example=example, opset=opset)
+    graph = converter.to_onnx(model, signature, example=example, opset=opset).graph
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options)

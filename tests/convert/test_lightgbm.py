@@ -269,7 +269,7 @@ class TestColumnsThatFloat32CannotTellApart:
         signature = converter.infer_signature(model, example)
         assert [field.input == EXACT for field in signature.fields] == [False, True, False]
         assert [str(spec) for spec in signature.inputs] == ["float32 (N, 2)", "float64 (N, 1)"]
-        _, notes = converter.to_onnx(model, signature, example=example)
+        notes = converter.to_onnx(model, signature, example=example).notes
         assert notes == ("compared as float64, which float32 could not tell apart: `f1`",)
         assert_faithful(converter, model, example=example)
         assert_faithful(converter, model, example=example, rows=rows)

@@ -133,7 +133,8 @@ def test_the_graph_is_copied_with_its_weights(linear, path, external, form):
         "path": path,
         "external": external,
     }[form]
-    graph, notes = converter.to_onnx(model, converter.infer_signature(model))
+    written = converter.to_onnx(model, converter.infer_signature(model))
+    graph, notes = written.graph, written.notes
     assert notes == ()
     assert graph is not model
     (weights,) = graph.graph.initializer
@@ -144,7 +145,7 @@ def test_the_graph_is_copied_with_its_weights(linear, path, external, form):
 
 def test_another_opset_is_refused(linear):
     signature = converter.infer_signature(linear)
-    assert converter.to_onnx(linear, signature, opset=18)[0].opset_import[0].version == 18
+    assert converter.to_onnx(linear, signature, opset=18).graph.opset_import[0].version == 18
     with pytest.raises(UnsupportedModelError, match="Expected opset 21, got a model of opset 18"):
         converter.to_onnx(linear, signature, opset=21)
 

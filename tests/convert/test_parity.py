@@ -22,6 +22,7 @@ from infersdk.convert import parity, registry
 from infersdk.convert import rows as row_access
 from infersdk.convert.compare import Comparison, compare, leaves, scales
 from infersdk.convert.conversion import convert_model
+from infersdk.convert.registry import Written
 from infersdk.errors import (
     ConversionError,
     InputError,
@@ -124,9 +125,8 @@ def make_converter(**changes) -> SimpleNamespace:
         "EXTRA": "none",
         "can_convert": lambda model: isinstance(model, Linear),
         "infer_signature": lambda model, example=None: linear_signature(model),
-        "to_onnx": lambda model, signature, *, example=None, opset=None: (
-            linear_graph(model),
-            ("scores are exact",),
+        "to_onnx": lambda model, signature, *, example=None, opset=None: Written(
+            linear_graph(model), ("scores are exact",)
         ),
         "call": lambda model, method, rows: getattr(model, method)(rows),
         "edge_rows": lambda model, signature, example, *, n_rows, rng: None,
@@ -943,13 +943,13 @@ def test_a_missing_exporter_is_never_hidden_by_the_fallback(registered):
 def broken_graph(model, signature, *, example=None, opset=None):
     proto = linear_graph(model)
     proto.graph.node[1].op_type = "NoSuchOperator"
-    return proto, ()
+    return Written(proto)
 
 
 def other_graph(model, signature, *, example=None, opset=None):
     proto = linear_graph(model)
     proto.graph.output[0].name = proto.graph.node[-1].output[0] = "class"
-    return proto, ()
+    return Written(proto)
 
 
 @pytest.mark.parametrize(
@@ -1000,7 +1000,7 @@ def test_the_converter_gets_example_and_opset(registered):
 
     def to_onnx(model, signature, *, example=None, opset=None):
         asked.update(example=example, opset=opset)
-        return linear_graph(model), ()
+        return Written(linear_graph(model))
 
     registered(to_onnx=to_onnx)
     convert_model(Linear(), example=EXAMPLE, opset=18)
@@ -1042,7 +1042,7 @@ def test_a_method_that_was_not_written_is_left_out(registered):
     def without_scores(model, signature, *, example=None, opset=None):
         proto = linear_graph(model)
         del proto.graph.output[2]
-        return proto, ("decision_function has no ONNX form",)
+        return Written(proto, ("decision_function has no ONNX form",))
 
     registered(to_onnx=without_scores)
     conversion = convert_model(Linear(), example=EXAMPLE)
@@ -1056,7 +1056,7 @@ def test_axes_that_the_exporter_fixed_are_fixed_in_the_signature(registered):
         proto = linear_graph(model)
         for value in (*proto.graph.input, *proto.graph.output):
             value.type.tensor_type.shape.dim[0].dim_value = 1
-        return proto, ()
+        return Written(proto)
 
     registered(to_onnx=of_one_row)
     conversion = convert_model(Linear(), example=EXAMPLE[:1])

@@ -1019,7 +1019,7 @@ def test_imputers_before_trees_leave_no_node():
         impute.SimpleImputer(), ensemble.RandomForestClassifier(4, random_state=0)
     ).fit(X, y)
     signature = agree(model, X)
-    graph, _ = converter.to_onnx(model, signature)
+    graph = converter.to_onnx(model, signature).graph
     assert {node.op_type for node in graph.graph.node}.isdisjoint({"Imputer", "Where", "IsNaN"})
     assert signature.inputs[0].dtype == "float32"
 
@@ -1162,7 +1162,8 @@ def test_the_graph_is_valid_and_small(wine):
     model = make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression())
     model.fit(X, y)
     signature = converter.infer_signature(model, X)
-    graph, notes = converter.to_onnx(model, signature)
+    written = converter.to_onnx(model, signature)
+    graph, notes = written.graph, written.notes
     onnx.checker.check_model(graph, full_check=True)
     assert notes == ()
     assert {opset.domain: opset.version for opset in graph.opset_import} == {
@@ -1177,7 +1178,7 @@ def test_the_graph_is_valid_and_small(wine):
 def test_an_older_opset_can_be_asked_for(wine):
     X, y = wine
     model = linear_model.LogisticRegression(max_iter=20).fit(X, y)
-    graph, _ = converter.to_onnx(model, converter.infer_signature(model, X), opset=18)
+    graph = converter.to_onnx(model, converter.infer_signature(model, X), opset=18).graph
     assert graph.opset_import[0].version == 18
 
 

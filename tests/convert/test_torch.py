@@ -231,9 +231,8 @@ class Converted:
     def __init__(self, model, example=None, **options):
         self.model, self.example = model, example
         self.signature = converter.infer_signature(model, example)
-        self.graph, self.notes = converter.to_onnx(
-            model, self.signature, example=example, **options
-        )
+        written = converter.to_onnx(model, self.signature, example=example, **options)
+        self.graph, self.notes = written.graph, written.notes
         onnx.checker.check_model(self.graph)
         self.session = onnxruntime.InferenceSession(self.graph.SerializeToString())
 

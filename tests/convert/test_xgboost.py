@@ -239,17 +239,15 @@ def test_early_stopping_answers_from_the_best_round(data, assert_faithful):
     model.fit(X[:150], three[:150], eval_set=[(X[150:], three[150:])], verbose=False)
     n_rounds = model.get_booster().num_boosted_rounds()
     assert model.best_iteration + 1 < n_rounds
-    _, notes = converter.to_onnx(model, converter.infer_signature(model))
+    notes = converter.to_onnx(model, converter.infer_signature(model)).notes
     assert notes == (
         f"early stopping: the first {model.best_iteration + 1} of {n_rounds} rounds answer",
     )
     assert_faithful(converter, model, n_distinct=3)
     # A Booster on its own uses every round.
     assert_faithful(converter, model.get_booster())
-    assert (
-        converter.to_onnx(model.get_booster(), converter.infer_signature(model.get_booster()))[1]
-        == ()
-    )
+    booster = model.get_booster()
+    assert converter.to_onnx(booster, converter.infer_signature(booster)).notes == ()
 
 
 def test_forests(data, assert_faithful):
