@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from infersdk.artifact.external import (
     weights_bytes,
 )
 from infersdk.artifact.files import temporary_file
-from infersdk.artifact.graph import prune, signature_from_graph
+from infersdk.artifact.graph import inputs_needed, prune, signature_from_graph
 from infersdk.artifact.metadata import Provenance
 from infersdk.errors import ArtifactError
 from infersdk.types import ParityReport, Plan, Signature, TensorSpec
@@ -281,7 +281,8 @@ class Artifact:
         ----------
         head : str, optional
             Only the outputs of this head's methods, and what they need, are in the model. By default
-            the whole model. Inputs are the same for every head.
+            the whole model. Inputs are the same for every head, but for those that a step fills and
+            this head does not read (:meth:`inputs_of`).
 
         Returns
         -------
@@ -316,9 +317,33 @@ class Artifact:
         pruned = self._pruned.get(key)
         if pruned is None:
             # Two threads may both do this work; a lock could be left taken in a forked child.
-            proto = prune(self._load(stored), wanted)
+            proto = prune(self._load(stored), wanted, self._filled_by_steps)
             pruned = self._pruned.setdefault(key, _serialize(proto, repr(self)))
         return pruned
+
+    def stage_model(self, outputs: Collection[str]) -> bytes:
+        """Return the part of the graph that computes some of its outputs, with no input beside theirs.
+
+        Raises
+        ------
+        ArtifactError
+            The graph has no such output, or the file was replaced after it was opened.
+        """
+        stored = self._stored
+        self._check_unchanged(stored)
+        every_input = [spec.name for spec in self._signature.inputs]
+        return _serialize(prune(self._load(stored), outputs, every_input), repr(self))
+
+    def inputs_of(self, outputs: Collection[str]) -> tuple[str, ...]:
+        """Names of the inputs that a session over these outputs has, in order."""
+        droppable = self._filled_by_steps
+        if droppable:
+            droppable -= set(inputs_needed(self._load(self._stored), outputs))
+        return tuple(spec.name for spec in self._signature.inputs if spec.name not in droppable)
+
+    @property
+    def _filled_by_steps(self) -> set[str]:
+        return {name for step in self._signature.steps for name in step.outputs}
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -712,6 +737,35 @@ def _check_signature(signature: Signature, model: ModelProto, where: str) -> Non
                 f"{where}: field `{field.name}` fills column {field.column} of {field.input!r}, "
                 f"which has {width}"
             )
+    _check_steps(signature, set(inputs), outputs, where)
+
+
+def _check_steps(signature: Signature, inputs: set[str], outputs: set[str], where: str) -> None:
+    """Make sure that the steps fill inputs of the graph, each once, from what there is before them."""
+    names = [step.name for step in signature.steps]
+    if len(set(names)) != len(names):
+        raise ArtifactError(f"{where}: its signature has a step twice: {', '.join(names)}")
+    taken = {field.input for field in signature.fields}
+    for step in signature.steps:
+        filled = set(step.outputs)
+        if not filled or not filled <= inputs or len(filled) < len(step.outputs) or filled & taken:
+            raise ArtifactError(
+                f"{where}: step `{step.name}` should fill inputs of the graph ({', '.join(sorted(inputs))}) "
+                f"that nothing else fills, got {step.outputs}"
+            )
+        taken |= filled
+        if not outputs.issuperset(step.tensors):
+            raise ArtifactError(
+                f"{where}: step `{step.name}` reads outputs of the graph "
+                f"({', '.join(sorted(outputs))}), got {step.tensors}"
+            )
+        n_fields = len(signature.fields)
+        if not all(0 <= position < n_fields for position in step.columns or ()):
+            raise ArtifactError(
+                f"{where}: step `{step.name}` reads fields 0 to {n_fields - 1}, got {step.columns}"
+            )
+        if (step.kind == "source") != (step.method is not None):
+            raise ArtifactError(f"{where}: step `{step.name}` has the method {step.method!r}")
 
 
 def _identity(spec: Any) -> Any:

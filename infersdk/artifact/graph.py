@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
-__all__ = ["all_tensors", "copy_fields", "dtype_name", "prune", "signature_from_graph"]
+__all__ = [
+    "all_tensors",
+    "copy_fields",
+    "dtype_name",
+    "inputs_needed",
+    "prune",
+    "signature_from_graph",
+]
 
 _MAX_TYPE_DEPTH = 16
 
@@ -130,11 +137,14 @@ def all_tensors(model: ModelProto) -> Iterator[tuple[TensorProto, bool]]:
         attributes.clear()
 
 
-def prune(model: ModelProto, outputs: Collection[str]) -> ModelProto:
+def prune(
+    model: ModelProto, outputs: Collection[str], droppable: Collection[str] = ()
+) -> ModelProto:
     """Return a model with only the named outputs and the nodes and weights they need.
 
     Every input stays, even one that nothing reads any more, so that rows are bound the same way for
-    every head. Metadata of infersdk is left out: it describes the whole model.
+    every head; only those named in ``droppable`` go with their readers. Metadata of infersdk is left
+    out: it describes the whole model.
 
     Raises
     ------
@@ -163,14 +173,16 @@ def prune(model: ModelProto, outputs: Collection[str]) -> ModelProto:
             "node",
             "initializer",
             "sparse_initializer",
+            "input",
             "output",
             "value_info",
             "quantization_annotation",
         },
     )
     target.node.extend(node for index, node in enumerate(graph.node) if index in kept_nodes)
-    inputs = {info.name for info in graph.input}
+    inputs = {info.name for info in graph.input}.difference(set(droppable) - alive)
     alive |= inputs
+    target.input.extend(info for info in graph.input if info.name in inputs)
     target.initializer.extend(item for item in graph.initializer if item.name in alive)
     target.sparse_initializer.extend(
         item for item in graph.sparse_initializer if item.values.name in alive
@@ -181,6 +193,12 @@ def prune(model: ModelProto, outputs: Collection[str]) -> ModelProto:
         item for item in graph.quantization_annotation if item.tensor_name in alive
     )
     return pruned
+
+
+def inputs_needed(model: ModelProto, outputs: Collection[str]) -> tuple[str, ...]:
+    """Names of the graph's inputs that the outputs depend on, in the graph's order."""
+    _, alive = _needed(model.graph, outputs)
+    return tuple(info.name for info in model.graph.input if info.name in alive)
 
 
 def copy_fields(target: Message, source: Message, *, skip: Collection[str]) -> None:

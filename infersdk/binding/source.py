@@ -56,8 +56,9 @@ class SourceBinder:
         self._tensors: TensorsBinder | None = None
         self._text: TextBinder | None = None
         if signature.container == "text":
-            inputs = signature.inputs or (TensorSpec("text", "string", ("N",)),)
-            self._text = TextBinder(inputs, model=model)
+            # Where steps stand in front of the graph, its inputs are theirs to fill.
+            inputs = () if signature.steps else signature.inputs
+            self._text = TextBinder(inputs or (TensorSpec("text", "string", ("N",)),), model=model)
         elif signature.container == "tensors":
             if signature.inputs:
                 self._tensors = TensorsBinder(signature.inputs, model=model)

@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,7 +45,7 @@ class Conversion:
     Attributes
     ----------
     plan : Plan
-        "onnx" with an artifact, or "native" with the reason why not.
+        "onnx" or "hybrid" with an artifact, or "native" with the reason why not.
     signature : Signature
         What the model takes and gives under that plan.
     artifact : Artifact or None
@@ -62,6 +62,8 @@ class Conversion:
     source_methods : tuple of Method
         Methods that the graph does not have, or did not prove, beside those it has: the source model
         answers them.
+    sources : Mapping of str to object
+        Under the hybrid plan the parts of the source model that the graph's steps call.
     """
 
     plan: Plan
@@ -72,6 +74,7 @@ class Conversion:
     converter: Converter
     name: str | None = None
     source_methods: tuple[Method, ...] = ()
+    sources: Mapping[str, Any] = field(default_factory=dict)
 
     def call(self, method: str, rows: Any) -> Any:
         """Ask the source model itself; `rows` are in the container that it takes."""
@@ -88,6 +91,7 @@ class Conversion:
             "source": self.source if needs_source else None,
             "name": self.name,
             "source_methods": self.source_methods,
+            "sources": dict(self.sources),
         }
         return _unpickled, (state,)
 
@@ -164,24 +168,29 @@ def convert_model(
         reason = f"it cannot be converted: {exc}"
         return _native(model, converter, signature, name, label, reason)
 
-    provenance = _provenance(model, converter, clock)
-    plan = Plan("onnx", f"converted from {converter.FRAMEWORK}", written.notes)
-    graph = written.graph
+    attempt = _attempt(written, model, converter, signature, example, name, clock)
+    while written.retry is not None and not attempt.holds:
+        try:
+            written = written.retry()
+            other = _attempt(written, model, converter, signature, example, name, clock)
+        except Exception:  # the first way has told why already
+            logger.info("%s: another way to write it failed", label, exc_info=True)
+            break
+        if other.holds:
+            attempt = other
+    del written
 
-    all_methods = signature.methods
-    try:
-        signature = _with_fixed_axes(_as_written(signature, graph), graph)
-        artifact = Artifact(graph, signature=signature, plan=plan, provenance=provenance, name=name)
-        # Large weights are in the artifact's own file by now.
-        del graph, written
-        report = parity.check(artifact, model, converter, example)
-    except (ArtifactError, SessionError) as exc:
-        # The exporter wrote what ONNX Runtime or the signature cannot take.
+    if isinstance(attempt, _Failed):
         if on_mismatch == "raise":
-            raise ConversionError(f"{label}: the converted model does not run: {exc}") from exc
-        reason = f"the converted model does not run: {exc}"
+            raise ConversionError(
+                f"{label}: the converted model does not run: {attempt.error}"
+            ) from attempt.error
+        reason = f"the converted model does not run: {attempt.error}"
         return _native(model, converter, signature, name, label, reason)
 
+    artifact, report, plan = attempt.artifact, attempt.report, attempt.artifact.plan
+    signature = artifact.signature
+    all_methods = attempt.all_methods
     if report is None:
         warnings.warn(f"{label}: {_UNPROVEN}", UserWarning, stacklevel=3)
         plan = replace(plan, notes=(*plan.notes, _UNPROVEN))
@@ -213,7 +222,79 @@ def convert_model(
         names = ", ".join(method.name for method in source_methods)
         # Not in the artifact's own plan: whoever opens the file has no source model.
         plan = replace(plan, notes=(*plan.notes, f"answered by {converter.FRAMEWORK}: {names}"))
-    return Conversion(plan, signature, artifact, report, model, converter, name, source_methods)
+    return Conversion(
+        plan,
+        signature,
+        artifact,
+        report,
+        model,
+        converter,
+        name,
+        source_methods,
+        attempt.sources,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A written model that runs, and how it compares."""
+
+    artifact: Artifact
+    report: ParityReport | None
+    all_methods: tuple[Method, ...]
+    sources: Mapping[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        return self.report is None or self.report.passed
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """The exporter wrote what ONNX Runtime or the signature cannot take."""
+
+    error: Exception
+    holds = False
+
+
+def _attempt(
+    written: Written,
+    model: Any,
+    converter: Converter,
+    signature: Signature,
+    example: Any,
+    name: str | None,
+    clock: Callable[[], datetime],
+) -> _Attempt | _Failed:
+    """Make an artifact of what was written, and compare it with its source."""
+    signature = written.signature or signature
+    all_methods = signature.methods
+    graph = written.graph
+    try:
+        artifact = Artifact(
+            graph,
+            signature=_with_fixed_axes(_as_written(signature, graph), graph),
+            plan=_plan(written, converter),
+            provenance=_provenance(model, converter, clock),
+            name=name,
+            documents=written.documents,
+            external_folder=written.external_folder,
+        )
+        # Large weights are in the artifact's own file by now.
+        del graph
+        report = parity.check(artifact, model, converter, example, sources=written.sources)
+    except (ArtifactError, SessionError) as exc:
+        return _Failed(exc)
+    return _Attempt(artifact, report, all_methods, written.sources)
+
+
+def _plan(written: Written, converter: Converter) -> Plan:
+    if not written.sources:
+        return Plan("onnx", f"converted from {converter.FRAMEWORK}", written.notes, written.parts)
+    left = [f"{part.path} ({part.kind})" for part in written.parts if part.runs == "source"]
+    names = ", ".join(left or written.sources)
+    reason = f"converted from {converter.FRAMEWORK}, which still runs {names}"
+    return Plan("hybrid", reason, written.notes, written.parts)
 
 
 def _unpickled(state: dict[str, Any]) -> Conversion:

@@ -37,6 +37,7 @@ from infersdk.convert import rows as row_access
 from infersdk.convert.compare import Comparison, Leaf, compare, leaves, scales
 from infersdk.convert.registry import Converter
 from infersdk.errors import ArtifactError, InputError, SessionError
+from infersdk.processing import RowSteps, SteppedBinder
 from infersdk.types import Method, MethodParity, ParityReport, Signature, TensorSpec
 
 __all__ = ["check"]
@@ -85,6 +86,7 @@ def check(
     converter: Converter,
     example: Any = None,
     *,
+    sources: Mapping[str, Any] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     max_example_rows: int = 2000,
@@ -105,6 +107,8 @@ def check(
         Asks the source model and makes up edge rows.
     example : rows, optional
         Anything a Predictor takes: a DataFrame, an array, a list of dicts, tensors, ...
+    sources : Mapping of str to object, optional
+        The parts of the source model that steps before the graph call, by the step's name.
     rtol, atol : float, optional
         Relative and absolute tolerance of continuous answers, by default 1e-4 and 1e-5, and 1e-2 both
         for models over float16 or bfloat16. ``atol`` grows with the size of the answers as the module
@@ -149,7 +153,7 @@ def check(
         return None
 
     source = _Source(model, converter, signature.methods)
-    with _Converted(artifact) as converted:
+    with _Converted(artifact, sources or {}) as converted:
         deadline = clock() + max_seconds
         for lot in lots:
             _answer_lot(lot, signature, source, converted, notes, deadline, clock)
@@ -173,14 +177,22 @@ def check(
 class _Converted:
     """The artifact, asked as a Predictor asks it; sessions are opened head by head."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, sources: Mapping[str, Any]) -> None:
         self._artifact = artifact
         self._name = artifact.name or "model"
+        self._sessions: dict[str, Session] = {}
+        self._steps: RowSteps | None = None
         try:
-            self._binder = Binder(artifact.signature, model=self._name)
+            if artifact.signature.steps:
+                self._steps = RowSteps(artifact, sources, model=self._name, open_session=self._open)
+                self._binders: dict[str, Binder | SteppedBinder] = {
+                    head: self._steps.binder(head) for head in artifact.heads
+                }
+            else:
+                binder = Binder(artifact.signature, model=self._name)
+                self._binders = dict.fromkeys(artifact.heads, binder)
         except ValueError as exc:
             raise ArtifactError(f"The signature of `{self._name}` is of no use: {exc}") from exc
-        self._sessions: dict[str, Session] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +201,8 @@ class _Converted:
         for session in self._sessions.values():
             session.close()
         self._sessions.clear()
+        if self._steps is not None:
+            self._steps.close()
 
     def ask(self, rows: Any) -> dict[str, list[Leaf]]:
         """Answer every method, as leaves.
@@ -198,9 +212,11 @@ class _Converted:
         InputError
             The signature refuses a row.
         """
-        bound = self._binder.bind(rows)
         answers = {}
-        for head in self._artifact.heads:
+        bound, bound_by = None, None
+        for head, binder in self._binders.items():
+            if bound is None or binder is not bound_by:
+                bound, bound_by = binder.bind(rows), binder
             session = self._session(head)
             values = session.run_ordered(bound.arrays)
             named = dict(zip((spec.name for spec in session.outputs), values, strict=True))
@@ -215,15 +231,12 @@ class _Converted:
     def _session(self, head: str) -> Session:
         session = self._sessions.get(head)
         if session is None:
-            model = self._artifact.session_model(head)
-            session = self._sessions[head] = Session(
-                model,
-                name=self._name,
-                external_folder=self._artifact.external_folder
-                if isinstance(model, bytes)
-                else None,
-            )
+            session = self._sessions[head] = self._open(self._artifact.session_model(head))
         return session
+
+    def _open(self, model: bytes | str) -> Session:
+        folder = self._artifact.external_folder if isinstance(model, bytes) else None
+        return Session(model, name=self._name, external_folder=folder)
 
 
 class _Source:

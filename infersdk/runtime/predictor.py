@@ -31,6 +31,7 @@ from infersdk.artifact import Artifact
 from infersdk.binding import Binder, coerce, make_answerer
 from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
 from infersdk.options import Batching, Execution
+from infersdk.processing import RowSteps, SteppedBinder
 from infersdk.runtime.calibration import Calibration, calibrate, study
 from infersdk.runtime.graph_ops import survey
 from infersdk.runtime.heads import Head, start_batching
@@ -146,9 +147,10 @@ class Predictor:
         self.parity = conversion.parity
         self.artifact = conversion.artifact
         self.execution = execution or Execution()
-        self.batching = batching or Batching()
+        self.batching = _with_padding(batching or Batching(), self.signature)
         if conversion.artifact is not None and not conversion.source_methods:
-            # The source model is the caller's to keep; a served one would be in memory twice.
+            # The source model is the caller's to keep; a served one would be in memory twice. Parts of
+            # it that steps call are held by themselves.
             conversion = replace(conversion, source=None, name=self.name)
         self._conversion = conversion
         self._closed = False
@@ -215,9 +217,30 @@ class Predictor:
         else:
             self._graph = Head(partial(open_head, None))
             self._heads[None] = self._graph
-        self._binder = Binder(self.signature, model=self.name)
+        self._steps: RowSteps | None = None
+        if self.signature.steps:
+            self._steps = RowSteps(
+                artifact, self._conversion.sources, model=self.name, open_session=self._open_stage
+            )
+            self._binders: dict[str, Binder | SteppedBinder] = {
+                head: self._steps.binder(head) for head in artifact.heads
+            }
+        else:
+            binder = Binder(self.signature, model=self.name)
+            self._binders = dict.fromkeys(artifact.heads, binder)
         for method in self.signature.methods:
             self._prepare_method(method)
+
+    def _open_stage(self, model: bytes | str) -> Session:
+        """A session for what steps read of the graph: on the CPU, never queued."""
+        assert self.artifact is not None
+        return Session(
+            model,
+            name=self.name,
+            threads=self.execution.threads or default_threads(),
+            graph_optimization=self.execution.graph_optimization,
+            external_folder=self.artifact.external_folder if isinstance(model, bytes) else None,
+        )
 
     def _prepare_method(self, method: Method) -> None:
         head = self._heads[method.head]
@@ -230,7 +253,9 @@ class Predictor:
         all_in_order = positions == list(range(len(order)))
         answer = make_answerer(method)
         answer_tensors = make_answerer(method, torch=True)
-        fast, general = self._binder.fast, self._binder.general
+        binder = self._binders[method.head]
+        fast, general = binder.fast, binder.general
+        slow = self._steps is not None and self._steps.is_slow
         run: Callable[..., list[Any]]
         if head.is_open:
             run = head.session.run_ordered
@@ -263,7 +288,7 @@ class Predictor:
                 return await self._in_thread(call, rows, timeout_s, priority)
             bound = fast(rows)
             if bound is None:
-                bound = general(rows)
+                bound = await self._in_thread(general, rows) if slow else general(rows)
             session = head.session
             outputs = session.run_short(bound.arrays)
             if outputs is None:
@@ -364,7 +389,7 @@ class Predictor:
             n_rows = count(example)
             if n_rows > 1 and can_split(example, self.signature):
                 example = take(example, np.arange(min(n_rows, _EXAMPLE_ROWS), dtype=np.int64))
-            bound = self._binder.bind(example)
+            bound = self._first_binder.bind(example)
         except (InputError, TypeError, IndexError, KeyError, StopIteration):
             return None  # made-up inputs do instead
         return bound.arrays if bound.n_rows else None
@@ -568,11 +593,15 @@ class Predictor:
                 self._first(rows)
                 self.calibration = self._source.study_now(rows)
             return self.calibration
-        arrays = None if rows is None else self._binder.bind(rows).arrays
-        first, *others = self._heads.values()
+        arrays = None if rows is None else self._first_binder.bind(rows).arrays
+        (_, first), *others = self._heads.items()
         budget_s = self.execution.calibration_s or 0.2
         self._measure(first.session, arrays, budget_s)
-        for head in others:
+        for name, head in others:
+            if rows is not None and self._steps is not None:
+                # Heads read the steps that they need; run()'s own reads them all.
+                binder = self._binders.get(name or "")
+                arrays = None if binder is None else binder.bind(rows).arrays
             calibrate(_Alone(head.session), arrays, budget_s, mergeable=False)
         for head in self._heads.values():
             head.prepare(self._start_batching)
@@ -644,6 +673,8 @@ class Predictor:
             self._source.close()
         for head in self._heads.values():
             head.close()
+        if self.artifact is not None and self._steps is not None:
+            self._steps.close()
         executor, self._executor = self._executor, None
         if executor is not None and self._executor_pid == os.getpid():
             executor.shutdown(wait=False)
@@ -675,6 +706,10 @@ class Predictor:
             self._raise_closed()
         conversion = replace(self._conversion, name=self.name)
         return _reopen, (conversion, self.execution, self.batching)
+
+    @property
+    def _first_binder(self) -> Binder | SteppedBinder:
+        return next(iter(self._binders.values()))
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -734,6 +769,15 @@ def _named(function: Callable[..., Any], name: str, model: str) -> Callable[...,
     function.__qualname__ = f"Predictor.{name}"
     function.__doc__ = f"Answer as model `{model}`'s own `{name}` would."
     return function
+
+
+def _with_padding(batching: Batching, signature: Signature) -> Batching:
+    """Add what the model's steps say about filling up; what the user says goes before it."""
+    pad: dict[str, Any] = {}
+    for step in signature.steps:
+        for axis, name, value in step.pad:
+            pad.setdefault(axis, {})[name] = value
+    return replace(batching, pad={**pad, **batching.pad}) if pad else batching
 
 
 def _default_name(source: Any) -> str:

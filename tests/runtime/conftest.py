@@ -12,6 +12,7 @@ from onnx import ModelProto, numpy_helper, parser
 from infersdk.artifact import Artifact
 from infersdk.convert import registry
 from infersdk.convert.conversion import Conversion
+from infersdk.convert.registry import Written
 from infersdk.types import Field, Labels, Method, Plan, Signature, TensorSpec
 
 WEIGHTS = np.array([[0.5], [-0.25]])
@@ -101,7 +102,7 @@ class LinearConverter:
     def to_onnx(self, model: Any, signature: Any, *, example: Any = None, opset: Any = None) -> Any:
         if self.failure is not None:
             raise self.failure
-        return linear_graph(self.bias), ()
+        return Written(linear_graph(self.bias))
 
     def call(self, model: Any, method: str, rows: Any) -> Any:
         return getattr(model, method)(rows)
