@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EXPORTERS", "Converter", "Written", "find", "naming_the_extra", "register"]
 
 # The order matters: XGBoost's and LightGBM's scikit-learn classes are scikit-learn estimators too.
-_BUILT_IN = ("onnx_file", "xgboost", "lightgbm", "sklearn", "torch")
+_BUILT_IN = ("onnx_file", "xgboost", "lightgbm", "statsmodels", "sklearn", "torch")
 
 # Packages that converters need beside the framework itself, which the model's owner has anyway.
 EXPORTERS = frozenset({"onnxscript", "onnx_ir", "skl2onnx"})
