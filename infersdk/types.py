@@ -284,6 +284,8 @@ class Step:
     tensors : tuple of str
         For "source": outputs of the graph that the part reads instead of fields; what they need of the
         graph runs first.
+    flat : bool
+        For "source": whether the part takes its only column as a vector.
     pad : tuple of (str, str, float)
         Axis name, input name and fill value: what rows of several lengths may be filled up with so that
         they share a run.
@@ -295,6 +297,7 @@ class Step:
     method: str | None = None
     columns: tuple[int, ...] | None = None
     tensors: tuple[str, ...] = ()
+    flat: bool = False
     pad: tuple[tuple[str, str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -309,6 +312,7 @@ class Step:
             method=data["method"],
             columns=None if data["columns"] is None else tuple(data["columns"]),
             tensors=tuple(data["tensors"]),
+            flat=data["flat"],
             pad=tuple((axis, name, value) for axis, name, value in data["pad"]),
         )
 

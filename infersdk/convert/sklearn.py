@@ -12,9 +12,9 @@ Written here
     PCA and other projections, polynomials, bins, power transforms; word counts and tf-idf.
 Through sklearn-onnx
     naive Bayes, nearest neighbors, Gaussian processes, mixtures, discriminants and the like.
-Left to scikit-learn (native plan)
-    transformers written in Python, subclasses of scikit-learn's classes, hashing, splines, character
-    n-grams, several labels at once, DataFrames as output.
+Left to scikit-learn (hybrid plan; native where nothing else would be left)
+    transformers written in Python, subclasses of scikit-learn's classes, and what the table of models in
+    docs/frameworks.md says. DataFrames as output make a model native.
 
 XGBoost and LightGBM estimators inside a pipeline are written by their own converters.
 
@@ -24,6 +24,7 @@ Tested with scikit-learn 1.9; its fitted attributes are read, the model is never
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ from infersdk.convert.registry import Written
 from infersdk.convert.sklearn_columns import Layout, layout_of
 from infersdk.convert.sklearn_edges import edge_rows
 from infersdk.convert.sklearn_graph import BATCH, Column, Columns, GraphBuilder, Value
+from infersdk.convert.sklearn_hybrid import Parts
 from infersdk.convert.sklearn_probe import positional
 from infersdk.convert.sklearn_writer import Kind, Writer
 from infersdk.errors import MissingDependencyError, UnsupportedModelError
@@ -119,7 +121,7 @@ def to_onnx(
     signature : Signature
         From :func:`infer_signature`.
     example : optional
-        Not needed.
+        Asked what parts that stay in scikit-learn answer.
     opset : int, optional
         Version of the default operator set, 18 by default.
 
@@ -137,17 +139,40 @@ def to_onnx(
         An estimator needs sklearn-onnx, which is not installed.
     """
     _register_writers()
+    return _written(model, signature, example, opset, distrust_exporter=False)
+
+
+def _written(
+    model: Any, signature: Signature, example: Any, opset: int | None, *, distrust_exporter: bool
+) -> Written:
     builder = GraphBuilder(opset)
-    writer = Writer(builder)
+    parts = Parts(model, signature, example, distrust_exporter=distrust_exporter)
+    writer = Writer(builder, parts)
     columns = _input_columns(builder, signature)
+    parts.rows_enter(columns)
     for position, method in enumerate(signature.methods):
+        # A secondary method alone makes no model hybrid: scikit-learn answers it as a whole.
+        parts.accepts_more = position == 0
         try:
             _write_method(writer, model, method, signature, columns)
         except UnsupportedModelError as exc:
             if position == 0:
                 raise
             builder.notes.append(f"{method.name} is left out: {exc}")
-    return Written(builder.build(type(model).__name__), tuple(builder.notes))
+    graph = builder.build(type(model).__name__)
+    described, plan_parts = parts.finish(graph.graph)
+    retry = None
+    if parts.used_exporter and not distrust_exporter:
+        # Should what sklearn-onnx wrote be wrong, scikit-learn runs just that.
+        retry = partial(_written, model, signature, example, opset, distrust_exporter=True)
+    return Written(
+        graph,
+        tuple(builder.notes),
+        signature=described,
+        parts=plan_parts,
+        sources=parts.sources,
+        retry=retry,
+    )
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

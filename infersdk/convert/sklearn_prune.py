@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["drop_identities", "drop_unread"]
+__all__ = ["drop_identities", "drop_unread", "names_read"]
 
 
 def drop_identities(graph: Any) -> None:
@@ -56,7 +56,7 @@ def drop_unread(graph: Any) -> None:
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             kept.append(node)
-            needed |= _names_read([node])
+            needed |= names_read([node])
     kept.reverse()
     del graph.node[:]
     graph.node.extend(kept)
@@ -75,11 +75,12 @@ def _rename_node(node: Any, rename: Callable[[str], str]) -> None:
                 _rename_node(inner, rename)
 
 
-def _names_read(nodes: Iterable[Any]) -> set[str]:
+def names_read(nodes: Iterable[Any]) -> set[str]:
+    """Names that nodes read, those inside their subgraphs included."""
     names: set[str] = set()
     for node in nodes:
         names.update(node.input)
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                names |= _names_read(attribute.g.node)
+                names |= names_read(attribute.g.node)
     return names

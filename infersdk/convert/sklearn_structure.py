@@ -18,6 +18,7 @@ __all__ = [
     "follow",
     "has_names",
     "inner_models",
+    "named_parts",
     "parts",
     "plain",
 ]
@@ -66,6 +67,53 @@ def parts(model: Any) -> Iterator[Any]:
     for part in inner:
         if part is not None and not isinstance(part, str):
             yield from parts(part)
+
+
+def named_parts(model: Any) -> Iterator[tuple[str, Any]]:
+    """Every fitted estimator inside a model with its path, itself first, as ``prepare.text``.
+
+    Names are scikit-learn's own where a container gives them, else numbers.
+    """
+    yield from _named(model, "model" if not _named_inner(model) else "")
+
+
+def _named(model: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path or "model", model
+    for name, part in _named_inner(model):
+        if part is not None and not isinstance(part, str):
+            yield from _named(part, f"{path}.{name}" if path else name)
+
+
+def _named_inner(model: Any) -> list[tuple[str, Any]]:
+    name = class_name(model)
+    if name is None:
+        return []
+    if name == "Pipeline":
+        return list(model.steps)
+    if name == "ColumnTransformer":
+        return [(label, step) for label, step, _ in model.transformers_]
+    if name == "FeatureUnion":
+        return list(model.transformer_list)
+    if name in ("StackingClassifier", "StackingRegressor", "VotingClassifier", "VotingRegressor"):
+        labels = [label for label, part in model.estimators if not isinstance(part, str)]
+        named = list(zip(labels, model.estimators_, strict=True))
+        final = getattr(model, "final_estimator_", None)
+        return named if final is None else [*named, ("final_estimator", final)]
+    # The rest holds its parts in the order in which `parts` meets them.
+    inner: list[Any] = []
+    if name == "CalibratedClassifierCV":
+        inner = [part.estimator for part in model.calibrated_classifiers_]
+    elif hasattr(model, "best_estimator_"):
+        return [("best_estimator", model.best_estimator_)]
+    elif name in HOLDERS:
+        inner = list(np.ravel(np.asarray(model.estimators_, dtype=object)))
+    elif name == "TransformedTargetRegressor":
+        return [("regressor", model.regressor_)]
+    elif name == "FixedThresholdClassifier":
+        return [("estimator", getattr(model, "estimator_", model.estimator))]
+    elif name in _OF_ONE:
+        return [("estimator", model.estimator_)]
+    return [(str(index), part) for index, part in enumerate(inner)]
 
 
 HOLDERS = frozenset(

@@ -8,12 +8,15 @@ exact classes of scikit-learn are looked up: a subclass may override anything, s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Columns, GraphBuilder
 from infersdk.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from infersdk.convert.sklearn_hybrid import Parts
 
 __all__ = [
     "EMPTY_IS_MISSING",
@@ -94,8 +97,10 @@ def unsupported(estimator: Any, reason: str) -> UnsupportedModelError:
 class Writer:
     """Writes the answers of fitted estimators into one graph, each at most once."""
 
-    def __init__(self, builder: GraphBuilder) -> None:
+    def __init__(self, builder: GraphBuilder, parts: Parts | None = None) -> None:
         self.builder = builder
+        self.parts = parts
+        """Where estimators go that cannot be written; without it they are refused."""
         self._done: dict[tuple[Any, ...], Any] = {}
         self.leaves: dict[tuple[Any, ...], Any] = {}
         self._kept: list[Any] = []
@@ -120,7 +125,12 @@ class Writer:
         key = (kind, id(estimator), tuple((id(c.value), c.index, c.replaced) for c in columns))
         if key not in self._done:
             self._kept.append((estimator, columns))
-            self._done[key] = self._find(kind, estimator)(self, estimator, columns)
+            try:
+                self._done[key] = self._find(kind, estimator)(self, estimator, columns)
+            except UnsupportedModelError as exc:
+                if self.parts is None:
+                    raise
+                self._done[key] = self.parts.leave(self, kind, estimator, columns, exc)
         return self._done[key]
 
     def knows(self, kind: Kind, estimator: Any) -> bool:
@@ -141,6 +151,10 @@ class Writer:
             return _log_of_proba
         if kind == "label" and ("proba", name) in _WRITERS:
             return _likeliest
+        if self.parts is not None:
+            self.parts.used_exporter = True
+            if self.parts.distrust_exporter:
+                raise unsupported(estimator, "what sklearn-onnx writes answers differently")
         return sklearn_foreign.leaf(kind)
 
     def numbers(self, columns: Columns, dtype: str = "float64") -> str:

@@ -117,6 +117,8 @@ class RowSteps:
             rows = self._run_stage(step, given, n_rows, values)
         elif step.columns is not None:
             rows = _columns(given, step.columns)
+        if step.flat:
+            rows = rows.iloc[:, 0] if hasattr(rows, "iloc") else rows[:, 0]
         values.update(zip(step.outputs, self._functions[step.name](rows, n_rows), strict=True))
 
     def _run_stage(
