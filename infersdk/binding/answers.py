@@ -114,10 +114,12 @@ def _labels(method: Method) -> Answerer:
     dtype = np.dtype(method.labels.dtype)
     classes = np.empty(len(method.labels.values), dtype=dtype)
     classes[:] = method.labels.values
+    tail = method.shape
 
     def answer_labels(outputs: Sequence[Any], n_rows: int) -> Any:
         try:
-            return take_labels(outputs[0], classes, n_rows)
+            labels = take_labels(outputs[0], classes, n_rows)
+            return labels if tail is None else labels.reshape(n_rows, *tail)
         except (IndexError, ValueError) as error:
             raise _misfit(method, error) from error
 

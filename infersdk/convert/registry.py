@@ -24,16 +24,22 @@ if TYPE_CHECKING:
 __all__ = ["EXPORTERS", "Converter", "Written", "find", "naming_the_extra", "register"]
 
 # The order matters: XGBoost's and LightGBM's scikit-learn classes are scikit-learn estimators too.
-_BUILT_IN = ("onnx_file", "xgboost", "lightgbm", "statsmodels", "sklearn", "torch")
+_BUILT_IN = (
+    "onnx_file",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+    "statsmodels",
+    "sklearn",
+    "jax",
+    "torch",
+)
 
 # Packages that converters need beside the framework itself, which the model's owner has anyway.
-EXPORTERS = frozenset({"onnxscript", "onnx_ir", "skl2onnx"})
+EXPORTERS = frozenset({"jax2onnx", "onnxscript", "onnx_ir", "skl2onnx"})
 
 # Frameworks without a converter here that write ONNX files themselves, and how.
 _OWN_EXPORT = {
-    "catboost": 'model.save_model("model.onnx", format="onnx")',
-    "flax": "jax2onnx",
-    "jax": "jax2onnx",
     "keras": 'model.export("model.onnx", format="onnx")',
     "paddle": "paddle2onnx",
     "pyspark": "onnxmltools.convert_sparkml",
@@ -61,7 +67,10 @@ class Written:
     documents : Mapping of str to dict
         What other steps need, to be kept in the artifact: JSON objects with a whole ``version``.
     external_folder : str, optional
-        A folder of the converter's own making; its files are moved into the artifact.
+        A folder of the converter's own making; it becomes the artifact's, and goes with it.
+    open_session : callable, optional
+        Opens a session of the graph over the source model's own weights, for the proof of a model that
+        should not be in memory twice. It has ``outputs``, ``run_ordered`` and ``close``, as a Session.
     retry : callable, optional
         Writes the model in another way, to be tried where this one fails the proof.
     """
@@ -73,6 +82,7 @@ class Written:
     sources: Mapping[str, Any] = field(default_factory=dict)
     documents: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     external_folder: str | None = None
+    open_session: Callable[[], Any] | None = None
     retry: Callable[[], Written] | None = None
 
 

@@ -131,7 +131,9 @@ def edge_rows(
     for index, (field, column) in enumerate(zip(fields, edges, strict=True)):
         whole = field.dtype == "int" and field.encoding == "value"
         if field.encoding == "code":
-            values = np.arange(len(field.categories or ()), dtype=np.float64)
+            # Where a column is not pandas' own kind of category, one more stands for a value never seen.
+            more = 0 if field.source_dtype == "category" or field.dtype == "bool" else 1
+            values = np.arange(len(field.categories or ()) + more, dtype=np.float64)
         elif field.dtype == "bool":
             values = np.array([0.0, 1.0])
         else:
@@ -198,12 +200,25 @@ def _frame(fields: Sequence[Field], matrix: NDArray[np.float64]) -> Any:
         values = matrix[:, index]
         if field.encoding == "code":
             codes = np.where(np.isnan(values), -1, values).astype(np.int64)
-            columns[field.name] = pd.Categorical.from_codes(codes, categories=field.categories)
+            if field.source_dtype == "category":
+                columns[field.name] = pd.Categorical.from_codes(codes, categories=field.categories)
+            else:
+                columns[field.name] = _values(field)[codes]
         elif field.dtype == "bool":
             columns[field.name] = values != 0
         else:
             columns[field.name] = values
     return pd.DataFrame(columns)
+
+
+def _values(field: Field) -> NDArray[Any]:
+    """Return a field's categories by their codes, and last a value that is none of them."""
+    categories: list[Any] = list(field.categories or ())
+    if field.dtype == "bool":
+        return np.array(categories, dtype=bool)
+    if field.dtype == "int":
+        return np.array([*categories, max(categories, default=0) + 1])
+    return np.array([*categories, "".join(categories)[:40] + "?"], dtype=object)
 
 
 def frame_dtypes(example: Any) -> Mapping[str, Any] | None:

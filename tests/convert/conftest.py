@@ -55,6 +55,7 @@ def _graph_answers(
             assert value.dtype == np.int64
             assert value.shape == (len(matrix),)
             value = np.array(method.labels.values, dtype=method.labels.dtype)[value]
+            value = value.reshape(len(matrix), *(method.shape or ()))
         else:
             value = value.reshape(len(matrix), *method.shape).astype(method.dtype)
         answers[method.name] = value
