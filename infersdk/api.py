@@ -8,7 +8,8 @@ would take `infersdk.convert` away from the function.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 import infersdk.convert  # noqa: F401
 from infersdk.artifact import Artifact
@@ -17,6 +18,8 @@ from infersdk.options import Batching, Execution
 from infersdk.runtime import Predictor
 
 __all__ = ["convert", "load"]
+
+_OwnFunction = TypeVar("_OwnFunction", bound=Callable[..., Any])
 
 
 def load(
@@ -28,6 +31,7 @@ def load(
     execution: Execution | None = None,
     batching: Batching | None = None,
     opset: int | None = None,
+    trust: bool | Sequence[str] = False,
 ) -> Predictor:
     """Make a Predictor of any trained model.
 
@@ -55,6 +59,10 @@ def load(
         How concurrent calls share runs; measured by default.
     opset : int, optional
         ONNX operator set of the conversion; by default the converter's own choice.
+    trust : bool or sequence of str
+        What a file may bring along that is more than data. True: anything, so that pickled and joblib
+        files can be loaded; a pickle can run any code. Names: the types that a file may hold beside
+        those of scikit-learn and numpy, and the ``module:function`` that it may call.
 
     Returns
     -------
@@ -86,49 +94,116 @@ def load(
     from infersdk.convert.conversion import convert_model
 
     conversion = convert_model(
-        model, example=example, name=name, on_mismatch=on_mismatch, opset=opset
+        model, example=example, name=name, on_mismatch=on_mismatch, opset=opset, trust=trust
     )
     return Predictor(conversion, execution=execution, batching=batching, example=example)
 
 
-def convert(
-    model: Any,
-    *,
-    example: Any = None,
-    name: str | None = None,
-    on_mismatch: Literal["raise", "warn"] = "raise",
-    opset: int | None = None,
-) -> Artifact:
+class _Convert:
     """Convert a trained model to a proven ONNX model, to be saved and served elsewhere.
 
-    Parameters
-    ----------
-    model, example, name, opset
-        As for :func:`load`.
-    on_mismatch : {"raise", "warn"}
-        What happens when the converted model answers differently.
-
-    Returns
-    -------
-    Artifact
-        ``artifact.save("model.onnx")`` writes it; ``artifact.parity`` is the proof.
-
-    Raises
-    ------
-    ConversionError
-        The model cannot be converted; ParityError where it answers differently.
-    UnsupportedModelError, InputError, ArtifactError, MissingDependencyError
-        As :func:`load`.
+    Called like a function, ``infersdk.convert(model, example=X)``; see :meth:`__call__`.
     """
-    if on_mismatch not in ("raise", "warn"):
-        raise ValueError(f"Expected on_mismatch to be 'raise' or 'warn', got {on_mismatch!r}")
-    from infersdk.convert.conversion import convert_model
 
-    conversion = convert_model(
-        model, example=example, name=name, on_mismatch=on_mismatch, opset=opset
-    )
-    if conversion.artifact is None:
-        if conversion.parity is not None:
-            raise ParityError(conversion.plan.reason, conversion.parity)
-        raise ConversionError(conversion.plan.reason)
-    return conversion.artifact
+    def __call__(
+        self,
+        model: Any,
+        *,
+        example: Any = None,
+        name: str | None = None,
+        on_mismatch: Literal["raise", "warn"] = "raise",
+        opset: int | None = None,
+        trust: bool | Sequence[str] = False,
+    ) -> Artifact:
+        """Convert a trained model to a proven ONNX model, to be saved and served elsewhere.
+
+        Parameters
+        ----------
+        model, example, name, opset, trust
+            As for :func:`load`.
+        on_mismatch : {"raise", "warn"}
+            What happens when the converted model answers differently.
+
+        Returns
+        -------
+        Artifact
+            ``artifact.save("model.onnx")`` writes it; ``artifact.parity`` is the proof.
+
+        Raises
+        ------
+        ConversionError
+            The model cannot be converted, or not as a whole; ParityError where it answers differently.
+        UnsupportedModelError, InputError, ArtifactError, MissingDependencyError
+            As :func:`load`.
+        """
+        if on_mismatch not in ("raise", "warn"):
+            raise ValueError(f"Expected on_mismatch to be 'raise' or 'warn', got {on_mismatch!r}")
+        from infersdk.convert.conversion import convert_model
+
+        conversion = convert_model(
+            model, example=example, name=name, on_mismatch=on_mismatch, opset=opset, trust=trust
+        )
+        if conversion.artifact is None:
+            if conversion.parity is not None:
+                raise ParityError(conversion.plan.reason, conversion.parity)
+            raise ConversionError(conversion.plan.reason)
+        if conversion.sources:
+            raise ConversionError(
+                f"The model is no ONNX model as a whole: {conversion.plan}\nServe it with "
+                "infersdk.load() and save that, or give the parts an ONNX form of their own with "
+                "@infersdk.convert.register"
+            )
+        return conversion.artifact
+
+    def register(
+        self,
+        cls: type,
+        *,
+        method: Literal["transform", "predict", "predict_proba", "decision_function"] = "transform",
+    ) -> Callable[[_OwnFunction], _OwnFunction]:
+        """Give an estimator of your own an ONNX form.
+
+        Decorates a function ``f(op, estimator, x)`` that writes what the method answers: ``op`` has every
+        ONNX operator as a function, ``estimator`` is the fitted one, ``x`` its input as a tensor, float64
+        (or string) of shape (N, n_columns), with Python's arithmetic. It returns a tensor (N, k). Wherever
+        an estimator of exactly this class is part of a model, the function is used, and checked against
+        the estimator itself.
+
+        Parameters
+        ----------
+        cls : type
+            The estimator's class.
+        method : {"transform", "predict", "predict_proba", "decision_function"}
+            The method that the function writes; ``predict`` of a classifier follows from
+            ``predict_proba``.
+
+        Raises
+        ------
+        TypeError
+            `cls` is no class.
+        ValueError
+            The method is unknown.
+
+        Examples
+        --------
+        >>> import infersdk, numpy as np
+        >>> from sklearn.base import BaseEstimator, TransformerMixin
+        >>> class Share(TransformerMixin, BaseEstimator):
+        ...     def fit(self, X, y=None):
+        ...         self.total_ = np.sum(X, axis=0)
+        ...         return self
+        ...     def transform(self, X):
+        ...         return np.sqrt(X / self.total_)
+        >>> @infersdk.convert.register(Share)
+        ... def share(op, estimator, x):
+        ...     return op.Sqrt(x / estimator.total_)
+        """
+        from infersdk.convert import custom
+
+        return custom.register(cls, method=method)
+
+    def __repr__(self) -> str:
+        return "<function infersdk.convert>"
+
+
+convert = _Convert()

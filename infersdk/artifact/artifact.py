@@ -94,6 +94,8 @@ class Artifact:
         ``version``.
     external_folder : path, optional
         Where the model's external data are; they are copied.
+    owns_folder : bool
+        The folder is the artifact's from now on: nothing is copied, and it is removed with the artifact.
 
     Raises
     ------
@@ -116,10 +118,13 @@ class Artifact:
         name: str | None = None,
         documents: Mapping[str, Mapping[str, Any]] | None = None,
         external_folder: str | os.PathLike[str] | None = None,
+        owns_folder: bool = False,
     ) -> None:
         where = f"model `{name}`" if name else "the model"
         proto = _parse(model, where) if isinstance(model, bytes) else model
         folder = None if external_folder is None else os.fspath(external_folder)
+        if folder is not None and owns_folder:
+            weakref.finalize(self, _remove_folder, folder, os.getpid())
         reserved = _OWN_DOCUMENTS.intersection(documents or ())
         if reserved:
             raise ArtifactError(f"The documents {sorted(reserved)} are infersdk's own")
@@ -133,7 +138,10 @@ class Artifact:
         self._documents = {key: dict(value) for key, value in (documents or {}).items()}
         self._start()
         references = check_references(proto, folder, where)
-        if references or weights_bytes(proto) > EXTERNAL_DATA_THRESHOLD_BYTES:
+        is_small = weights_bytes(proto) <= EXTERNAL_DATA_THRESHOLD_BYTES
+        if folder is not None and references and owns_folder and is_small:
+            self._settle(proto, folder, references)
+        elif references or not is_small:
             self._spill(proto, folder)
         else:
             data, self._digest = _seal(metadata.header(self._own_documents()), _body(proto))
@@ -347,8 +355,15 @@ class Artifact:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def revised(self, *, signature: Signature, plan: Plan, parity: ParityReport | None) -> Artifact:
-        """Return the same model with another signature, plan and parity report.
+    def revised(
+        self,
+        *,
+        signature: Signature,
+        plan: Plan,
+        parity: ParityReport | None,
+        documents: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Artifact:
+        """Return the same model with another signature, plan and parity report, and further documents.
 
         Weights that are in a file are shared with this artifact, not copied.
 
@@ -359,6 +374,7 @@ class Artifact:
         """
         stored = self._stored
         proto = self._load(stored)
+        kept = {**self._documents, **{k: dict(v) for k, v in (documents or {}).items()}}
         if stored.path is None and stored.folder is None:
             return Artifact(
                 proto,
@@ -367,12 +383,13 @@ class Artifact:
                 parity=parity,
                 provenance=self._provenance,
                 name=self._name,
-                documents=self._documents,
+                documents=kept,
             )
         _check_signature(signature, proto, repr(self))
         other = Artifact.__new__(Artifact)
         other.__dict__.update(self.__dict__)
         other._signature, other._plan, other._parity = signature, plan, parity
+        other._documents = kept
         # What the file says of itself is out of date now: saving writes it anew.
         other._stored = replace(stored, sealed=False)
         other._pruned = {}
@@ -535,7 +552,20 @@ class Artifact:
         self._write_external(proto, folder, path, durable=False)
         self._move_to(path)
 
-    def _own_documents(self, external: ExternalFile | None = None) -> dict[str, Mapping[str, Any]]:
+    def _settle(self, proto: ModelProto, folder: str, references: Mapping[str, int]) -> None:
+        """Write the model beside its external data, in a folder that is this artifact's."""
+        external = (
+            ExternalFile(location, size, sha256_of_file(os.path.join(folder, location)))
+            for location, size in references.items()
+        )
+        data, _ = _seal(metadata.header(self._own_documents(*external)), _body(proto))
+        path = os.path.join(folder, "model.onnx")
+        with open(path, "wb") as file:
+            file.write(data)
+        self._temporary = True
+        self._move_to(path)
+
+    def _own_documents(self, *external: ExternalFile) -> dict[str, Mapping[str, Any]]:
         documents: dict[str, Mapping[str, Any]] = {
             "model": {"name": self._name},
             "signature": self._signature.to_json(),
@@ -545,8 +575,8 @@ class Artifact:
             documents["parity"] = self._parity.to_json()
         if self._provenance is not None:
             documents["provenance"] = self._provenance.to_json()
-        if external is not None:
-            documents["external"] = {"files": [external.to_json()]}
+        if external:
+            documents["external"] = {"files": [file.to_json() for file in external]}
         return documents | self._documents
 
     def _write_external(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -270,6 +270,13 @@ class DataWriter:
         """Write a tensor and return its offset."""
         offset = self._align()
         self._write(data)
+        return offset
+
+    def append_parts(self, parts: Iterable[bytes]) -> int:
+        """Write a tensor that comes in pieces and return its offset."""
+        offset = self._align()
+        for part in parts:
+            self._write(part)
         return offset
 
     def append_range(self, path: str, offset: int, length: int) -> int:

@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from infersdk.artifact import Artifact, Provenance, signature_from_graph
-from infersdk.convert import parity, registry
+from infersdk.convert import model_file, parity, registry, saved_source
 from infersdk.convert.registry import Converter, Written
 from infersdk.errors import (
     ArtifactError,
@@ -64,6 +64,8 @@ class Conversion:
         answers them.
     sources : Mapping of str to object
         Under the hybrid plan the parts of the source model that the graph's steps call.
+    provenance : Provenance or None
+        Where the model came from.
     """
 
     plan: Plan
@@ -75,6 +77,7 @@ class Conversion:
     name: str | None = None
     source_methods: tuple[Method, ...] = ()
     sources: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     def call(self, method: str, rows: Any) -> Any:
         """Ask the source model itself; `rows` are in the container that it takes."""
@@ -92,6 +95,7 @@ class Conversion:
             "name": self.name,
             "source_methods": self.source_methods,
             "sources": dict(self.sources),
+            "provenance": self.provenance,
         }
         return _unpickled, (state,)
 
@@ -103,6 +107,7 @@ def convert_model(
     name: str | None = None,
     on_mismatch: OnMismatch = "fallback",
     opset: int | None = None,
+    trust: bool | Sequence[str] = False,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Conversion:
     """Convert a model to ONNX and prove that it answers as before.
@@ -123,6 +128,9 @@ def convert_model(
         left out of the graph under "fallback", and the source model answers it.
     opset : int, optional
         ONNX operator set; by default the one that the converter knows to be right.
+    trust : bool or sequence of str
+        What a file may bring along that is more than data: anything, nothing, or the types and
+        ``module:function`` of these names.
     clock : callable
         UTC time for the provenance.
 
@@ -154,19 +162,30 @@ def convert_model(
         raise ValueError(
             f"Expected on_mismatch to be 'fallback', 'raise' or 'warn', got {on_mismatch!r}"
         )
+    if model_file.is_model_file(model):
+        model = model_file.open_model_file(model, trust)
     converter = registry.find(model)
     if converter.FRAMEWORK == "ONNX":
-        return _take_onnx(model, converter, name, example, opset)
+        return _take_onnx(model, converter, name, example, opset, trust)
     label = f"model `{name}`" if name else f"`{_type_name(model)}`"
     with registry.naming_the_extra(converter):
         signature = converter.infer_signature(model, example)
+
+    def native(reason: str, report: ParityReport | None = None) -> Conversion:
+        logger.info("%s is served by %s itself: %s", label, converter.FRAMEWORK, reason)
+        plan = Plan("native", reason)
+        provenance = _provenance(model, converter, clock)
+        return Conversion(
+            plan, signature, None, report, model, converter, name, provenance=provenance
+        )
+
     try:
         written = _write_graph(model, converter, signature, label, example, opset)
     except ConversionError as exc:
         if on_mismatch == "raise":
             raise
         reason = f"it cannot be converted: {exc}"
-        return _native(model, converter, signature, name, label, reason)
+        return native(reason)
 
     attempt = _attempt(written, model, converter, signature, example, name, clock)
     while written.retry is not None and not attempt.holds:
@@ -186,7 +205,7 @@ def convert_model(
                 f"{label}: the converted model does not run: {attempt.error}"
             ) from attempt.error
         reason = f"the converted model does not run: {attempt.error}"
-        return _native(model, converter, signature, name, label, reason)
+        return native(reason)
 
     artifact, report, plan = attempt.artifact, attempt.report, attempt.artifact.plan
     signature = artifact.signature
@@ -204,7 +223,7 @@ def convert_model(
             plan = replace(plan, notes=(*plan.notes, *_differences(report)))
         elif not report.methods[0].passed:
             reason = f"as ONNX it answers differently: {_differences(report)[0]}"
-            return _native(model, converter, signature, name, label, reason, report)
+            return native(reason, report)
         else:
             dropped = {method.method for method in report.methods if not method.passed}
             signature = replace(
@@ -232,6 +251,7 @@ def convert_model(
         name,
         source_methods,
         attempt.sources,
+        artifact.provenance,
     )
 
 
@@ -279,10 +299,18 @@ def _attempt(
             name=name,
             documents=written.documents,
             external_folder=written.external_folder,
+            owns_folder=True,
         )
         # Large weights are in the artifact's own file by now.
         del graph
-        report = parity.check(artifact, model, converter, example, sources=written.sources)
+        report = parity.check(
+            artifact,
+            model,
+            converter,
+            example,
+            sources=written.sources,
+            open_session=written.open_session,
+        )
     except (ArtifactError, SessionError) as exc:
         return _Failed(exc)
     return _Attempt(artifact, report, all_methods, written.sources)
@@ -339,7 +367,12 @@ def _narrowed(spec: ValueSpec, written: ValueSpec) -> ValueSpec:
 
 
 def _take_onnx(
-    model: Any, converter: Converter, name: str | None, example: Any, opset: int | None
+    model: Any,
+    converter: Converter,
+    name: str | None,
+    example: Any,
+    opset: int | None,
+    trust: bool | Sequence[str],
 ) -> Conversion:
     """Take a model that is ONNX already; its own proof, if it has one, travels in the file."""
     if opset is not None:
@@ -353,6 +386,21 @@ def _take_onnx(
         signature = converter.infer_signature(model, example)
         plan = Plan("onnx", "the model is ONNX already")
         artifact = Artifact(model, signature=signature, plan=plan, name=name)
+    name = name or artifact.name
+    provenance = artifact.provenance
+    held = saved_source.opened(artifact, trust)
+    if held is not None and "model" in held.sources:
+        source = held.sources["model"]
+        return Conversion(
+            held.plan,
+            held.signature,
+            None,
+            artifact.parity,
+            source,
+            registry.find(source),
+            name,
+            provenance=provenance,
+        )
     return Conversion(
         artifact.plan,
         artifact.signature,
@@ -360,7 +408,9 @@ def _take_onnx(
         artifact.parity,
         model,
         converter,
-        name or artifact.name,
+        name,
+        sources={} if held is None else held.sources,
+        provenance=provenance,
     )
 
 
@@ -381,19 +431,6 @@ def _write_graph(
         # Exporters run over models that nobody has tried before; whatever stops one stops it alone.
         logger.info("%s: the exporter failed", label, exc_info=True)
         raise ConversionError(f"{label}: the exporter failed: {type(exc).__name__}: {exc}") from exc
-
-
-def _native(
-    model: Any,
-    converter: Converter,
-    signature: Signature,
-    name: str | None,
-    label: str,
-    reason: str,
-    report: ParityReport | None = None,
-) -> Conversion:
-    logger.info("%s is served by %s itself: %s", label, converter.FRAMEWORK, reason)
-    return Conversion(Plan("native", reason), signature, None, report, model, converter, name)
 
 
 def _differences(report: ParityReport) -> list[str]:

@@ -87,6 +87,7 @@ def check(
     example: Any = None,
     *,
     sources: Mapping[str, Any] | None = None,
+    open_session: Callable[[], Any] | None = None,
     rtol: float | None = None,
     atol: float | None = None,
     max_example_rows: int = 2000,
@@ -109,6 +110,8 @@ def check(
         Anything a Predictor takes: a DataFrame, an array, a list of dicts, tensors, ...
     sources : Mapping of str to object, optional
         The parts of the source model that steps before the graph call, by the step's name.
+    open_session : callable, optional
+        Opens what is asked in place of a session on the artifact; ``Written.open_session``.
     rtol, atol : float, optional
         Relative and absolute tolerance of continuous answers, by default 1e-4 and 1e-5, and 1e-2 both
         for models over float16 or bfloat16. ``atol`` grows with the size of the answers as the module
@@ -153,7 +156,7 @@ def check(
         return None
 
     source = _Source(model, converter, signature.methods)
-    with _Converted(artifact, sources or {}) as converted:
+    with _Converted(artifact, sources or {}, open_session) as converted:
         deadline = clock() + max_seconds
         for lot in lots:
             _answer_lot(lot, signature, source, converted, notes, deadline, clock)
@@ -177,8 +180,14 @@ def check(
 class _Converted:
     """The artifact, asked as a Predictor asks it; sessions are opened head by head."""
 
-    def __init__(self, artifact: Artifact, sources: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        sources: Mapping[str, Any],
+        open_session: Callable[[], Any] | None,
+    ) -> None:
         self._artifact = artifact
+        self._open_session = open_session
         self._name = artifact.name or "model"
         self._sessions: dict[str, Session] = {}
         self._steps: RowSteps | None = None
@@ -231,7 +240,11 @@ class _Converted:
     def _session(self, head: str) -> Session:
         session = self._sessions.get(head)
         if session is None:
-            session = self._sessions[head] = self._open(self._artifact.session_model(head))
+            if self._open_session is not None:
+                session = self._open_session()
+            else:
+                session = self._open(self._artifact.session_model(head))
+            self._sessions[head] = session
         return session
 
     def _open(self, model: bytes | str) -> Session:

@@ -139,14 +139,14 @@ def to_onnx(
         An estimator needs sklearn-onnx, which is not installed.
     """
     _register_writers()
-    return _written(model, signature, example, opset, distrust_exporter=False)
+    return _written(model, signature, example, opset, distrusts_others=False)
 
 
 def _written(
-    model: Any, signature: Signature, example: Any, opset: int | None, *, distrust_exporter: bool
+    model: Any, signature: Signature, example: Any, opset: int | None, *, distrusts_others: bool
 ) -> Written:
     builder = GraphBuilder(opset)
-    parts = Parts(model, signature, example, distrust_exporter=distrust_exporter)
+    parts = Parts(model, signature, example, distrusts_others=distrusts_others)
     writer = Writer(builder, parts)
     columns = _input_columns(builder, signature)
     parts.rows_enter(columns)
@@ -162,9 +162,9 @@ def _written(
     graph = builder.build(type(model).__name__)
     described, plan_parts = parts.finish(graph.graph)
     retry = None
-    if parts.used_exporter and not distrust_exporter:
-        # Should what sklearn-onnx wrote be wrong, scikit-learn runs just that.
-        retry = partial(_written, model, signature, example, opset, distrust_exporter=True)
+    if parts.used_others and not distrusts_others:
+        # Should what sklearn-onnx or a registered function wrote be wrong, scikit-learn runs just that.
+        retry = partial(_written, model, signature, example, opset, distrusts_others=True)
     return Written(
         graph,
         tuple(builder.notes),
@@ -189,9 +189,13 @@ def _register_writers() -> None:
         sklearn_calibration,
         sklearn_encoders,
         sklearn_ensembles,
+        sklearn_functions,
+        sklearn_kernels,
         sklearn_linear,
+        sklearn_neighbors,
         sklearn_numeric,
         sklearn_text,
+        sklearn_thirdparty,
         sklearn_transformers,
         sklearn_trees,
         sklearn_unsupervised,

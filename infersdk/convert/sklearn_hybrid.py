@@ -44,15 +44,15 @@ class Parts:
     signature : Signature
         The model's, without steps.
     example : rows, optional
-    distrust_exporter : bool
-        Leave what only sklearn-onnx can write to scikit-learn too.
+    distrusts_others : bool
+        Leave to scikit-learn too what sklearn-onnx or a registered function would write.
     """
 
     def __init__(
-        self, model: Any, signature: Signature, example: Any, *, distrust_exporter: bool = False
+        self, model: Any, signature: Signature, example: Any, *, distrusts_others: bool = False
     ) -> None:
-        self.distrust_exporter = distrust_exporter
-        self.used_exporter = False
+        self.distrusts_others = distrusts_others
+        self.used_others = False
         self.accepts_more = True
         """Whether another estimator may become a part, or only those that are one already."""
         self._model = model

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMPTY_IS_MISSING",
+    "RESAMPLER",
     "Kind",
     "Writer",
     "class_name",
@@ -73,10 +74,36 @@ def writes(kind: Kind, *names: str) -> Callable[[Callable[..., Any]], Callable[.
     return register
 
 
+_ANSWERS_AS = {
+    "BalancedBaggingClassifier": "BaggingClassifier",
+    "BalancedRandomForestClassifier": "RandomForestClassifier",
+    "EasyEnsembleClassifier": "BaggingClassifier",
+    "Pipeline": "Pipeline",
+    "RUSBoostClassifier": "AdaBoostClassifier",
+}
+"""imbalanced-learn's subclasses that are only fitted otherwise, and what they answer as."""
+
+RESAMPLER = "imblearn.resampler"
+"""A step of imbalanced-learn that changes the training rows and passes over all others."""
+
+
 def class_name(estimator: Any) -> str | None:
-    """The name of an estimator's class if it is scikit-learn's own, else None."""
+    """What an estimator's class is known as, else None.
+
+    scikit-learn's own classes have their name, other packages' ``package.Name``; imbalanced-learn's have
+    the name of the scikit-learn class that they answer as, or are a ``RESAMPLER``.
+    """
     cls = type(estimator)
-    return cls.__name__ if cls.__module__.split(".")[0] == "sklearn" else None
+    package = cls.__module__.split(".")[0]
+    if package == "sklearn":
+        return cls.__name__
+    if package == "category_encoders":
+        return f"{package}.{cls.__name__}"
+    if package == "imblearn":
+        known = _ANSWERS_AS.get(cls.__name__)
+        # A Pipeline has fit_resample too.
+        return RESAMPLER if known is None and hasattr(cls, "fit_resample") else known
+    return None
 
 
 def is_missing(value: Any) -> bool:
@@ -139,8 +166,12 @@ class Writer:
         return name is not None and (kind, name) in _WRITERS
 
     def _find(self, kind: Kind, estimator: Any) -> Callable[..., Any]:
-        from infersdk.convert import sklearn_foreign
+        from infersdk.convert import custom, sklearn_foreign
 
+        own = custom.writer_of(kind, estimator)
+        if own is not None:
+            self._doubt(estimator, "its registered function answers differently inside the model")
+            return own
         name = class_name(estimator)
         if name is None:
             return sklearn_foreign.other_framework(kind, estimator)
@@ -151,11 +182,17 @@ class Writer:
             return _log_of_proba
         if kind == "label" and ("proba", name) in _WRITERS:
             return _likeliest
-        if self.parts is not None:
-            self.parts.used_exporter = True
-            if self.parts.distrust_exporter:
-                raise unsupported(estimator, "what sklearn-onnx writes answers differently")
+        if "." in name:
+            raise unsupported(estimator, f"its {kind.replace('_', ' ')} is not written here")
+        self._doubt(estimator, "what sklearn-onnx writes answers differently")
         return sklearn_foreign.leaf(kind)
+
+    def _doubt(self, estimator: Any, reason: str) -> None:
+        """Note that what others write is used; refuse it where that failed the proof before."""
+        if self.parts is not None:
+            self.parts.used_others = True
+            if self.parts.distrusts_others:
+                raise unsupported(estimator, reason)
 
     def numbers(self, columns: Columns, dtype: str = "float64") -> str:
         """The tensor (N, n) of numeric columns.

@@ -29,7 +29,7 @@ import numpy as np
 from infersdk._native import KEEP_GIL_S, DeviceTensor, Session
 from infersdk.artifact import Artifact
 from infersdk.binding import Binder, coerce, make_answerer
-from infersdk.errors import ArtifactError, ClosedError, InputError, SessionError
+from infersdk.errors import ClosedError, InputError, SessionError
 from infersdk.options import Batching, Execution
 from infersdk.processing import RowSteps, SteppedBinder
 from infersdk.runtime.calibration import Calibration, calibrate, study
@@ -641,13 +641,20 @@ class Predictor:
             return {}
         return next(iter(self._heads.values())).session.costs()
 
-    def save(self, path: str | os.PathLike[str]) -> str:
+    def save(self, path: str | os.PathLike[str], *, source: str | None = None) -> str:
         """Write the model as an ``.onnx`` file that :func:`infersdk.load` opens.
+
+        What runs in scikit-learn (hybrid and native plans) goes into the file through skops, never as a
+        pickle: opening it builds only types that are known to be harmless, and those that
+        ``load(..., trust=...)`` names.
 
         Parameters
         ----------
         path : path
             Its folder must exist; a file that is there is replaced at once, never in part.
+        source : str, optional
+            ``module:function`` of the app, which returns the source model, instead: the file then holds
+            its name only. The way for native models of other frameworks.
 
         Returns
         -------
@@ -657,14 +664,15 @@ class Predictor:
         Raises
         ------
         ArtifactError
-            The plan is native: the model is not ONNX.
+            What runs in its framework cannot be stored; the message says what to do.
+        MissingDependencyError
+            skops is needed and not installed.
         """
-        if self.artifact is None:
-            raise ArtifactError(
-                f"Model `{self.name}` cannot be saved as ONNX, as its plan is native: "
-                f"{self.plan.reason}"
-            )
-        return self.artifact.save(path)
+        from infersdk.convert.saved_source import with_source
+
+        if self.artifact is not None and not self._conversion.sources:
+            return self.artifact.save(path)
+        return with_source(self._conversion, source, name=self.name).save(path)
 
     def close(self) -> None:
         """Let running calls finish, then free the model. Calling it again does nothing."""
