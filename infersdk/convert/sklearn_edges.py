@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infersdk.convert.sklearn_splits import turnover
 from infersdk.convert.sklearn_structure import inner_models, parts
-from infersdk.convert.sklearn_writer import class_name, is_missing
+from infersdk.convert.sklearn_writer import RESAMPLER, class_name, is_missing
 from infersdk.convert.tree_rows import ColumnEdges
 from infersdk.types import Field, Signature
 
@@ -132,6 +132,8 @@ def _walk(model: Any, columns: Sequence[_Path | None], found: list[_Found]) -> l
             elif step == "passthrough":
                 made.extend(columns)
         return made
+    if name == RESAMPLER:
+        return list(columns)
     inner = inner_models(model)
     if inner:
         for part in inner:

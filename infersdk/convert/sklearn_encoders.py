@@ -31,7 +31,7 @@ def _one_hot_encoder(writer: Writer, model: Any, columns: Columns) -> Columns:
     for index, (column, categories) in enumerate(zip(columns, model.categories_, strict=True)):
         width = int(model._n_features_outs[index])
         positions, unknown = _one_hot_positions(model, index, width)
-        codes.append(_codes(writer, model, column, categories, positions, unknown))
+        codes.append(codes_of(writer, model, column, categories, positions, unknown))
         sources.extend([index] * width)
         targets.extend(range(width))
     if not targets:
@@ -122,11 +122,11 @@ def _lookup(
     builder = writer.builder
     table = builder.constant(np.append(values, unknown), np.float64)
     positions = list(range(len(values)))
-    codes = _codes(writer, model, column, categories, positions, len(values))
+    codes = codes_of(writer, model, column, categories, positions, len(values))
     return builder.op("Gather", table, codes, axis=0)
 
 
-def _codes(
+def codes_of(
     writer: Writer,
     model: Any,
     column: Column,

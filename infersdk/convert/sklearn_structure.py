@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infersdk.convert.sklearn_writer import class_name, is_missing
+from infersdk.convert.sklearn_writer import RESAMPLER, class_name, is_missing
 
 __all__ = [
     "HOLDERS",
@@ -145,7 +145,7 @@ def first_step(model: Any) -> Any:
         holds = name in _CONTAINERS or name in HOLDERS or hasattr(part, "best_estimator_")
         wraps = name in ("CalibratedClassifierCV", "StackingClassifier", "StackingRegressor")
         wraps = wraps or name in ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
-        if name == "ColumnTransformer" or not (holds or wraps):
+        if name == "ColumnTransformer" or not (holds or wraps or name == RESAMPLER):
             return part
     return model
 
@@ -175,6 +175,8 @@ def follow(model: Any, columns: Sequence[Sequence[int]], hints: list[Hint]) -> l
             elif chosen:
                 result.extend(follow(step, chosen, hints))
         return result
+    if name == RESAMPLER:
+        return [list(item) for item in columns]
     inner = inner_models(model)
     if inner:
         made: list[list[int]] = []
@@ -191,6 +193,8 @@ def follow(model: Any, columns: Sequence[Sequence[int]], hints: list[Hint]) -> l
                 if any(isinstance(value, str) for value in known):
                     hints[index].text = True
         return []
+    if name is not None and name.startswith("category_encoders."):
+        return _follow_encoder(model, columns, hints)
     if name == "SimpleImputer":
         for item, value in zip(columns, model.statistics_, strict=False):
             for index in item:
@@ -210,6 +214,21 @@ def follow(model: Any, columns: Sequence[Sequence[int]], hints: list[Hint]) -> l
         return []
     if name in ("MaxAbsScaler", "MinMaxScaler", "RobustScaler", "StandardScaler"):
         return [list(item) for item in columns]
+    return []
+
+
+def _follow_encoder(
+    model: Any, columns: Sequence[Sequence[int]], hints: list[Hint]
+) -> list[list[int]]:
+    """What an encoder of category_encoders knows about its columns."""
+    from infersdk.convert.sklearn_thirdparty import known_categories
+
+    for position, item in enumerate(columns):
+        known = known_categories(model, position)
+        for index in item:
+            if known is not None:
+                hints[index].categories = hints[index].categories or known
+                hints[index].text |= any(isinstance(value, str) for value in known)
     return []
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EMPTY_IS_MISSING",
     "RESAMPLER",
+    "RESAMPLER",
     "Kind",
     "Writer",
     "class_name",
@@ -72,6 +73,19 @@ def writes(kind: Kind, *names: str) -> Callable[[Callable[..., Any]], Callable[.
         return function
 
     return register
+
+
+_ANSWERS_AS = {
+    "BalancedBaggingClassifier": "BaggingClassifier",
+    "BalancedRandomForestClassifier": "RandomForestClassifier",
+    "EasyEnsembleClassifier": "BaggingClassifier",
+    "Pipeline": "Pipeline",
+    "RUSBoostClassifier": "AdaBoostClassifier",
+}
+"""imbalanced-learn's subclasses that are only fitted otherwise, and what they answer as."""
+
+RESAMPLER = "imblearn.resampler"
+"""A step of imbalanced-learn that changes the training rows and passes over all others."""
 
 
 _ANSWERS_AS = {
@@ -182,6 +196,8 @@ class Writer:
             return _log_of_proba
         if kind == "label" and ("proba", name) in _WRITERS:
             return _likeliest
+        if "." in name:
+            raise unsupported(estimator, f"its {kind.replace('_', ' ')} is not written here")
         if "." in name:
             raise unsupported(estimator, f"its {kind.replace('_', ' ')} is not written here")
         self._doubt(estimator, "what sklearn-onnx writes answers differently")
