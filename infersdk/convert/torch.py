@@ -16,8 +16,8 @@ Whose answers
     switched, moved or written to: exports and comparisons use a copy that shares its parameters.
 
 Known losses
-    A branch on a tensor's values, state kept between calls, random answers, nested answers and 1.9 GB or
-    more of weights are refused; such a model is served natively. A bfloat16 model is answered in float32
+    A branch on a tensor's values, state kept between calls, random answers, nested answers and TorchScript
+    of 1.9 GB or more are refused; such a model is served natively. A bfloat16 model is answered in float32
     by the same weights, because ONNX Runtime has no bfloat16 arithmetic on the CPU. A named tuple becomes
     a tuple, a dataclass a dict.
 """
@@ -55,6 +55,7 @@ from infersdk.convert.torch_study import (
     study,
     varied,
 )
+from infersdk.convert.torch_weights import with_weights
 from infersdk.errors import ConversionError, UnsupportedModelError
 from infersdk.types import Method, Signature, TensorSpec
 
@@ -75,8 +76,8 @@ __all__ = [
 FRAMEWORK = "PyTorch"
 EXTRA = "torch"
 
-_LARGEST_BYTES = 1_900_000_000
-"""Most weights that go into one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
+_LARGEST_SCRIPT_BYTES = 1_900_000_000
+"""Most weights that TorchScript's exporter gets into one message: protobuf ends at 2 GiB."""
 
 _SYNTHESIZED_ROWS = 4
 
@@ -147,15 +148,15 @@ def to_onnx(
     UnsupportedModelError
         The model decides by tensors' values, keeps state, is random, or answers in a nested container.
     ConversionError
-        torch cannot export it, the graph answers differently, or the weights are too large for one file.
+        torch cannot export it, the graph answers differently, or TorchScript is too large for one file.
     MissingDependencyError
         onnxscript is not installed.
     """
     n_bytes = weight_bytes(unwrap(model))
-    if n_bytes > _LARGEST_BYTES:
+    if n_bytes > _LARGEST_SCRIPT_BYTES and is_script(unwrap(model)):
         raise ConversionError(
-            f"Expected at most {_LARGEST_BYTES / 1e9:.1f} GB of weights, got {n_bytes / 1e9:.1f} GB - "
-            f"{type(model).__name__}. Convert it in half precision (model.half()), or serve it natively"
+            f"Expected at most {_LARGEST_SCRIPT_BYTES / 1e9:.1f} GB of weights in a TorchScript module, got "
+            f"{n_bytes / 1e9:.1f} GB - {type(model).__name__}. Pass the module that was scripted"
         )
     with quiet():
         return _to_onnx(model, signature, example, opset)
@@ -176,7 +177,9 @@ def _to_onnx(model: Any, signature: Signature, example: Any, opset: int | None) 
             "called with training=True?) or keeps state between calls. A graph would do neither alike"
         )
     graph, found = export(subject, signature, opset=opset)
-    return Written(graph, (*_notes(model, subject, rows, signature, example), *found))
+    return with_weights(
+        Written(graph, (*_notes(model, subject, rows, signature, example), *found)), subject
+    )
 
 
 def call(model: Any, method: str, rows: Any) -> Any:

@@ -27,6 +27,7 @@ from infersdk.convert.torch_graph import describe, dynamic_names
 from infersdk.convert.torch_proof import SAMPLE_ROWS, WrongAtEverySizeError, prove
 from infersdk.convert.torch_silence import quiet
 from infersdk.convert.torch_study import BATCH, ROWS, resized, sizes_of
+from infersdk.convert.torch_weights import detach, large_weights, take_out
 from infersdk.errors import (
     ConversionError,
     InferSDKError,
@@ -239,8 +240,16 @@ def _dynamo(
         counts_rows = 0 in dynamic and spec.shape is not None and spec.shape[0] in (BATCH, ROWS)
         if counts_rows and isinstance(placeholders[name].meta["val"].shape[0], int):
             raise _FixedRowsError(_FIXED_ROWS)
-    exported = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset)
-    return exported.model_proto
+    weights = large_weights(subject)
+    exported = torch.onnx.export(
+        program, dynamo=True, verbose=False, opset_version=opset, optimize=not weights
+    )
+    if weights:
+        detach(exported, weights)
+        exported.optimize()
+    model = exported.model_proto
+    take_out(model, weights)
+    return model
 
 
 def _legacy(

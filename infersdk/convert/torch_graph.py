@@ -10,7 +10,7 @@ from infersdk.types import Dim, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["describe", "dynamic_names"]
+__all__ = ["describe", "dynamic_names", "value_names"]
 
 
 def describe(
@@ -150,7 +150,7 @@ def _rename(graph: onnx.GraphProto, inputs: Sequence[str], outputs: Sequence[str
         old.name: new
         for old, new in zip([*graph.input, *graph.output], [*inputs, *outputs], strict=True)
     }
-    present = _value_names(graph)
+    present = value_names(graph)
     used = present | set(names.values())
     for new in list(names.values()):
         if new in present and new not in names:
@@ -164,12 +164,13 @@ def _rename(graph: onnx.GraphProto, inputs: Sequence[str], outputs: Sequence[str
     _apply_names(graph, names)
 
 
-def _value_names(graph: onnx.GraphProto) -> set[str]:
+def value_names(graph: onnx.GraphProto) -> set[str]:
+    """Return every name that a graph and its subgraphs read, write or hold."""
     found = {item.name for item in [*graph.input, *graph.output, *graph.initializer]}
     for node in graph.node:
         found.update(node.input, node.output)
         for inner in _subgraphs(node):
-            found |= _value_names(inner)
+            found |= value_names(inner)
     return found
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infersdk._native import Session
 from infersdk.convert.torch_calls import Subject, take_apart
 from infersdk.convert.torch_study import BATCH, ROWS, agree, resized, sizes_of, varied
+from infersdk.convert.torch_weights import GraphSession, large_weights
 from infersdk.errors import ConversionError, InferSDKError, SessionError
 from infersdk.types import TensorSpec
 
@@ -57,7 +57,7 @@ def prove(
     notes: list[str] = []
     n_equal, n_integers, n_compared = 0, 0, 0
     try:
-        session = Session(model.SerializeToString(), name="conversion")
+        session = GraphSession(model, large_weights(subject))
     except SessionError as exc:
         raise ConversionError(f"ONNX Runtime does not take the exported graph: {exc}") from exc
     try:

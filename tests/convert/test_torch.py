@@ -697,11 +697,12 @@ def test_a_model_that_cannot_be_copied_is_served_but_not_converted():
     assert torch.equal(converter.call(model, "__call__", x), model(x))
 
 
-def test_weights_too_large_for_one_file_are_refused(monkeypatch):
-    monkeypatch.setattr(converter, "_LARGEST_BYTES", 50)
-    model = nn.Linear(4, 3)  # 60 bytes
+def test_torchscript_too_large_for_one_message_is_refused(monkeypatch):
+    monkeypatch.setattr(converter, "_LARGEST_SCRIPT_BYTES", 50)
+    model = torch.jit.script(nn.Linear(4, 3))  # 60 bytes
+    example = torch.randn(2, 4)
     with pytest.raises(ConversionError, match="GB of weights"):
-        converter.to_onnx(model, converter.infer_signature(model))
+        converter.to_onnx(model, converter.infer_signature(model, example), example=example)
 
 
 # -- examples --------------------------------------------------------------------------------------
