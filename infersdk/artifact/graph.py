@@ -32,6 +32,9 @@ __all__ = [
 
 _MAX_TYPE_DEPTH = 16
 
+_NO_NAMES = frozenset({"", "?", "-1", "None"})
+"""Names that some exporters give every axis of any size, unlike ones too."""
+
 
 def signature_from_graph(model: ModelProto) -> Signature:
     """Derive a signature from the graph alone.
@@ -287,7 +290,8 @@ def _dim(dim: Any) -> Dim:
             # Some exporters write -1 for an axis of any size.
             return int(dim.dim_value) if dim.dim_value >= 0 else None
         case "dim_param":
-            return dim.dim_param or None
+            # What exporters write for each axis of any size is no name that makes two axes equal.
+            return None if dim.dim_param in _NO_NAMES else dim.dim_param
         case _:
             return None
 
