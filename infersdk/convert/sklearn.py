@@ -258,9 +258,11 @@ def _describe(
         answer = np.asarray(answer)  # a DataFrame
     if name == "predict":
         labels = _labels(model)
-        if labels is not None and shape in ((), None):
+        if labels is not None and shape in ((), (1,), None):  # CatBoost answers a column
             outputs["label"] = TensorSpec("label", "int64", (BATCH,))
-            methods.append(Method(name, ("label",), form="labels", labels=labels, head=head))
+            methods.append(
+                Method(name, ("label",), form="labels", labels=labels, shape=shape, head=head)
+            )
             return
         if _gives_integers(model):
             outputs["prediction"] = TensorSpec("prediction", "int64", (BATCH,))

@@ -32,7 +32,7 @@ _REFUSED = {
     "SplineTransformer": "its basis functions are not written",
 }
 
-_CONVERTERS = {"lightgbm": "lightgbm", "xgboost": "xgboost"}
+_CONVERTERS = {"catboost": "catboost", "lightgbm": "lightgbm", "xgboost": "xgboost"}
 
 
 def leaf(kind: Kind) -> Callable[..., Any]:
@@ -142,7 +142,7 @@ def _target_width(model: Any) -> int:
 
 
 def other_framework(kind: Kind, estimator: Any) -> Callable[..., Any]:
-    """The function that writes an estimator of XGBoost or LightGBM inside a scikit-learn model.
+    """The function that writes an estimator of XGBoost, LightGBM or CatBoost inside a scikit-learn model.
 
     Raises
     ------
@@ -151,7 +151,9 @@ def other_framework(kind: Kind, estimator: Any) -> Callable[..., Any]:
     """
     root = type(estimator).__module__.split(".")[0]
     if root not in _CONVERTERS:
-        raise unsupported(estimator, "it is not a class of scikit-learn, XGBoost or LightGBM")
+        raise unsupported(
+            estimator, "it is not a class of scikit-learn, XGBoost, LightGBM or CatBoost"
+        )
     converter = importlib.import_module(f"infersdk.convert.{_CONVERTERS[root]}")
     if not converter.can_convert(estimator):
         raise unsupported(estimator, "its own converter does not take it")
@@ -163,6 +165,8 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
     builder = writer.builder
     matrix = writer.numbers(columns, "float32")
     key = ("boosted", id(model), matrix)
+            if any(f.encoding == "code" or f.dtype == "string" for f in signature.fields):
+                raise unsupported(model, "its categories belong to a DataFrame of its own")
     cache = writer.leaves
     if key not in cache:
         try:
@@ -174,8 +178,6 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
             raise unsupported(model, f"its converter failed ({exc})") from exc
         for note in written.notes:
             writer.note(note)
-        if any(field.encoding == "code" for field in signature.fields):
-            raise unsupported(model, "its categories belong to a DataFrame of its own")
         # LightGBM has a float64 input of its own for columns that float32 cannot tell apart.
         feeds = {
             spec.name: writer.numbers(
@@ -196,6 +198,10 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
         raise unsupported(model, f"its {kind.replace('_', ' ')} is not written")
     name = outputs[method.outputs[0]]
     dtype = next(spec.dtype for spec in signature.outputs if spec.name == method.outputs[0])
+    if method.labels is not None and method.labels.values != tuple(
+        range(len(method.labels.values))
+    ):
+        raise unsupported(model, "its labels are no numbers that could be computed with")
     if kind == "label":
         if method.form != "labels":
             raise unsupported(model, "it answers several labels at once")
