@@ -85,7 +85,7 @@ def _misfit(method: Method, error: Exception) -> SessionError:
 
 
 def _array(method: Method) -> Answerer:
-    tail = method.shape
+    tail = method.shape or None
     dtype = None if method.dtype is None else dtype_named(method.dtype)
     if dtype is None and tail is None:
         return lambda outputs, n_rows: outputs[0]
@@ -114,7 +114,7 @@ def _labels(method: Method) -> Answerer:
     dtype = np.dtype(method.labels.dtype)
     classes = np.empty(len(method.labels.values), dtype=dtype)
     classes[:] = method.labels.values
-    tail = method.shape
+    tail = method.shape or None
 
     def answer_labels(outputs: Sequence[Any], n_rows: int) -> Any:
         try:

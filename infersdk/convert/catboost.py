@@ -106,13 +106,12 @@ def to_onnx(
         known, or it would be too large.
     """
     source = read(model)
-    for kind in ("text", "embedding"):
-        if columns := source.columns(kind):
-            listed = ", ".join(f"`{source.names[column]}`" for column in columns)
-            raise UnsupportedModelError(
-                f"CatBoost's {kind} features ({listed}) are not written. Turn them into numbers "
-                "before the model, or keep it in CatBoost."
-            )
+    if source.withheld:
+        kinds = [kind for kind in ("text", "embedding") if source.columns(kind)]
+        raise UnsupportedModelError(
+            f"CatBoost gives no trees of {type(model).__name__}: {source.withheld}. Turn "
+            f"{' and '.join(kinds) or 'such'} features into numbers before the model."
+        )
     if source.wrapper == "classifier" and source.loss not in KNOWN_CLASSIFIERS:
         raise UnsupportedModelError(
             f"CatBoost's loss {source.loss!r} has no known link function. Expected one of "

@@ -150,6 +150,8 @@ class Dump:
     trees: tuple[StoredTree, ...]
     scale: float
     bias: NDArray[np.float64]
+    withheld: str = ""
+    """Why CatBoost does not write the model as JSON; then there are no trees here."""
 
     @property
     def n_outputs(self) -> int:
@@ -211,11 +213,12 @@ def read(model: Any) -> Dump:
         raise UnsupportedModelError(
             f"Expected a fitted {name}, got one without trees. Call fit() or load_model() first."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.json")
-        model.save_model(path, format="json")
-        with open(path, encoding="utf-8") as file:
-            dump = json.load(file)
+    import catboost
+
+    try:
+        dump = _json(model)
+    except catboost.CatBoostError as error:
+        return _without_trees(model, str(error).rpartition(": ")[2])
     info = dump["model_info"]
     params = info.get("params", {})
     params = json.loads(params) if isinstance(params, str) else params
@@ -228,16 +231,10 @@ def read(model: Any) -> Dump:
     classes, dtype = _classes(info.get("class_params") or {}, len(bias))
     is_classifier = hasattr(model, "predict_proba")
     threshold = model.get_probability_threshold() if is_classifier else None
-    if is_classifier:
-        prediction_type = "Class"
-    else:
-        # CatBoostRegressor decides by the loss; the others answer raw values.
-        ask = getattr(model, "_get_default_prediction_type", None)
-        prediction_type = "RawFormulaVal" if ask is None else str(ask())
     return Dump(
         wrapper="classifier" if is_classifier else "other",
         loss=str(params.get("loss_function", {}).get("type", "")),
-        prediction_type=prediction_type,
+        prediction_type=_prediction_type(model),
         class_labels=classes,
         label_dtype=dtype,
         threshold=0.5 if threshold is None else float(threshold),
@@ -250,19 +247,65 @@ def read(model: Any) -> Dump:
     )
 
 
+def _json(model: Any) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.json")
+        model.save_model(path, format="json")
+        with open(path, encoding="utf-8") as file:
+            dump: dict[str, Any] = json.load(file)
+    return dump
+
+
+def _prediction_type(model: Any) -> str:
+    if hasattr(model, "predict_proba"):
+        return "Class"
+    # CatBoostRegressor decides by the loss; the others answer raw values.
+    ask = getattr(model, "_get_default_prediction_type", None)
+    return "RawFormulaVal" if ask is None else str(ask())
+
+
+def _without_trees(model: Any, reason: str) -> Dump:
+    """Describe a model that has no JSON: one over text or embeddings."""
+    names = tuple(str(name) for name in model.feature_names_)
+    features = [Feature("float", -1)] * len(names)
+    found: tuple[tuple[Literal["categorical", "text", "embedding"], Any], ...] = (
+        ("categorical", model.get_cat_feature_indices()),
+        ("text", model.get_text_feature_indices()),
+        ("embedding", model.get_embedding_feature_indices()),
+    )
+    for kind, columns in found:
+        for column in columns:
+            features[column] = Feature(kind, -1)
+    classes = tuple(np.asarray(getattr(model, "classes_", ())).tolist())
+    loss = "Logloss" if len(classes) == 2 else "MultiClass" if classes else ""
+    return Dump(
+        wrapper="classifier" if hasattr(model, "predict_proba") else "other",
+        loss=loss,
+        prediction_type=_prediction_type(model),
+        class_labels=classes,
+        label_dtype="object",
+        threshold=0.5,
+        names=names,
+        features=tuple(features),
+        ctrs=(),
+        trees=(),
+        scale=1.0,
+        bias=np.zeros(max(1, len(classes)) if len(classes) != 2 else 1),
+        withheld=reason,
+    )
+
+
 def _features(info: Mapping[str, Any], n_features: int) -> tuple[Feature, ...]:
-    kinds = (
+    kinds: tuple[tuple[Literal["float", "categorical"], str], ...] = (
         ("float", "float_features"),
         ("categorical", "categorical_features"),
-        ("text", "text_features"),
-        ("embedding", "embedding_features"),
     )
     # A column that no split reads may be left out; it counts as a number.
     features = [Feature("float", -1)] * n_features
     for kind, key in kinds:
         for item in info.get(key, ()):
             features[item["flat_feature_index"]] = Feature(
-                kind,  # type: ignore[arg-type]
+                kind,
                 item["feature_index"],
                 item.get("nan_value_treatment") == "AsTrue",
             )
@@ -371,8 +414,7 @@ def _trees(
         if kind == "OnlineCtr":
             return Split("ctr", ctr_starts[raw["split_index"]], float(raw["border"]))
         raise UnsupportedModelError(
-            f"CatBoost's split {kind!r} reads text or embeddings, which a graph does not compute. "
-            "Turn them into numbers before the model."
+            f"CatBoost's split {kind!r} is not known; expected FloatFeature, OneHotFeature or OnlineCtr"
         )
 
     for raw in dump.get("oblivious_trees", ()):
