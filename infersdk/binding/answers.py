@@ -85,7 +85,7 @@ def _misfit(method: Method, error: Exception) -> SessionError:
 
 
 def _array(method: Method) -> Answerer:
-    tail = method.shape or None
+    tail = method.shape
     dtype = None if method.dtype is None else dtype_named(method.dtype)
     if dtype is None and tail is None:
         return lambda outputs, n_rows: outputs[0]
