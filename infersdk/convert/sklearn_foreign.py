@@ -165,12 +165,12 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
     builder = writer.builder
     matrix = writer.numbers(columns, "float32")
     key = ("boosted", id(model), matrix)
-            if any(f.encoding == "code" or f.dtype == "string" for f in signature.fields):
-                raise unsupported(model, "its categories belong to a DataFrame of its own")
     cache = writer.leaves
     if key not in cache:
         try:
             signature = converter.infer_signature(model, None)
+            if any(f.encoding == "code" or f.dtype == "string" for f in signature.fields):
+                raise unsupported(model, "its categories belong to a DataFrame of its own")
             written = converter.to_onnx(model, signature, opset=builder.opset)
         except InferSDKError:
             raise
@@ -198,12 +198,12 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
         raise unsupported(model, f"its {kind.replace('_', ' ')} is not written")
     name = outputs[method.outputs[0]]
     dtype = next(spec.dtype for spec in signature.outputs if spec.name == method.outputs[0])
-    if method.labels is not None and method.labels.values != tuple(
-        range(len(method.labels.values))
-    ):
-        raise unsupported(model, "its labels are no numbers that could be computed with")
     if kind == "label":
         if method.form != "labels":
             raise unsupported(model, "it answers several labels at once")
         return builder.op("Reshape", name, builder.constant([-1], np.int64))
+    if method.labels is not None and method.labels.values != tuple(
+        range(len(method.labels.values))
+    ):
+        raise unsupported(model, "its labels are no numbers that could be computed with")
     return builder.cast(name, dtype, "float64")
