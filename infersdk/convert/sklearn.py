@@ -187,13 +187,18 @@ def _register_writers() -> None:
     # Importing registers them; sklearn itself is not imported by these modules.
     from infersdk.convert import (  # noqa: F401
         sklearn_calibration,
+        sklearn_densities,
         sklearn_encoders,
         sklearn_ensembles,
         sklearn_functions,
+        sklearn_imputers,
         sklearn_kernels,
         sklearn_linear,
+        sklearn_multiclass,
         sklearn_neighbors,
         sklearn_numeric,
+        sklearn_projections,
+        sklearn_splines,
         sklearn_text,
         sklearn_thirdparty,
         sklearn_transformers,

@@ -25,11 +25,7 @@ _FLOAT32_ONLY = frozenset({"AdaBoostRegressor", "CategoricalNB", "NuSVC", "SVC"}
 
 # sklearn-onnx writes these, but what it writes answers differently (or only sometimes the same).
 _REFUSED = {
-    "GaussianProcessClassifier": "its approximation of the posterior is not written",
-    "RadiusNeighborsClassifier": "what sklearn-onnx writes does not run for every row",
-    "KNNImputer": "what sklearn-onnx writes is not a valid graph",
     "HashingVectorizer": "its hash function is not written",
-    "SplineTransformer": "its basis functions are not written",
 }
 
 _CONVERTERS = {"catboost": "catboost", "lightgbm": "lightgbm", "xgboost": "xgboost"}

@@ -177,6 +177,16 @@ class GraphBuilder:
         )
         return output
 
+    def ops(self, op_type: str, *inputs: str, n_outputs: int, **attributes: Any) -> tuple[str, ...]:
+        """Add a node with several outputs and return their names."""
+        from onnx import helper
+
+        outputs = tuple(self.fresh(op_type.lower()) for _ in range(n_outputs))
+        self._nodes.append(
+            helper.make_node(op_type, list(inputs), outputs, name=f"n_{outputs[0]}", **attributes)
+        )
+        return outputs
+
     def add(
         self,
         op_type: str,

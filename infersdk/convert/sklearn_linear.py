@@ -1,4 +1,4 @@
-"""Models that are one product and a link: linear, generalized linear, MLP, SVM, kernel ridge.
+"""Models that are one product and a link: linear, generalized linear, MLP, SVM.
 
 All in float64, as scikit-learn computes them.
 """
@@ -180,6 +180,15 @@ def _glm_predict(writer: Writer, model: Any, columns: Columns) -> str:
     return raw if identity else writer.builder.op("Exp", raw)
 
 
+@writes("predict", "CCA", "PLSCanonical", "PLSRegression")
+def _pls_predict(writer: Writer, model: Any, columns: Columns) -> str:
+    builder = writer.builder
+    mean = builder.constant(model._x_mean, np.float64)
+    centered = builder.op("Sub", writer.numbers(columns), mean)
+    offset = np.asarray(model.intercept_, np.float64)
+    return affine(writer, centered, np.asarray(model.coef_, np.float64).T, offset)
+
+
 # ---- neural networks
 
 
@@ -228,7 +237,7 @@ def _mlp_predict(writer: Writer, model: Any, columns: Columns) -> str:
 # ---- kernels
 
 
-def _kernel(
+def kernel_matrix(
     writer: Writer,
     columns: Columns,
     points: np.ndarray,
@@ -260,7 +269,7 @@ def _support_kernel(writer: Writer, model: Any, columns: Columns) -> str:
     vectors = vectors.toarray() if hasattr(vectors, "toarray") else vectors
     name = None
     if isinstance(model.kernel, str):
-        name = _kernel(
+        name = kernel_matrix(
             writer,
             columns,
             np.asarray(vectors, np.float64),
@@ -355,23 +364,3 @@ def _svc_label(writer: Writer, model: Any, columns: Columns) -> str:
         return index_of(writer, writer.write("decision", model, columns), n_classes)
     votes = _votes(writer, _one_vs_one(writer, model, columns), n_classes, strict=True)
     return writer.builder.op("ArgMax", votes, axis=1, keepdims=0)
-
-
-@writes("predict", "KernelRidge")
-def _kernel_ridge_predict(writer: Writer, model: Any, columns: Columns) -> str:
-    points = np.asarray(model.X_fit_, np.float64)
-    name = None
-    if isinstance(model.kernel, str):
-        name = _kernel(
-            writer,
-            columns,
-            points,
-            model.kernel,
-            gamma=1.0 / points.shape[1] if model.gamma is None else model.gamma,
-            degree=model.degree,
-            coef0=model.coef0,
-        )
-    if name is None:
-        raise unsupported(model, f"kernel={model.kernel!r}")
-    dual = np.asarray(model.dual_coef_, np.float64)
-    return affine(writer, name, dual.reshape(len(points), -1), None)

@@ -12,43 +12,6 @@ from infersdk.convert.sklearn_writer import Writer, unsupported, writes
 __all__ = ["interpolated", "normalized", "squared_distances"]
 
 
-@writes("transform", "FunctionTransformer")
-def _function_transformer(writer: Writer, model: Any, columns: Columns) -> Columns:
-    function = model.func
-    if function is None:
-        return columns
-    builder = writer.builder
-    unary = {
-        np.abs: "Abs",
-        np.ceil: "Ceil",
-        np.cos: "Cos",
-        np.exp: "Exp",
-        np.floor: "Floor",
-        np.log: "Log",
-        np.negative: "Neg",
-        np.reciprocal: "Reciprocal",
-        np.sin: "Sin",
-        np.sqrt: "Sqrt",
-        np.tanh: "Tanh",
-    }
-    if model.kw_args or not isinstance(function, np.ufunc):
-        name = getattr(function, "__qualname__", repr(function))
-        raise unsupported(model, f"what the Python function `{name}` does cannot be read")
-    if function in unary:
-        name = builder.op(unary[function], writer.numbers(columns))
-    elif function is np.log1p:
-        one = builder.constant(1.0, np.float64)
-        name = builder.op("Log", builder.op("Add", writer.numbers(columns), one))
-    elif function is np.square:
-        numbers = writer.numbers(columns)
-        name = builder.op("Mul", numbers, numbers)
-    else:
-        raise unsupported(
-            model, f"numpy.{function.__name__} is not among the functions it can write"
-        )
-    return writer.new(name, len(columns))
-
-
 @writes("transform", "Binarizer")
 def _binarizer(writer: Writer, model: Any, columns: Columns) -> Columns:
     builder = writer.builder

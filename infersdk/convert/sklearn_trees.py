@@ -26,6 +26,8 @@ from infersdk.convert.sklearn_writer import (
 )
 from infersdk.convert.tree_graph import MembershipTables, Tree, add_ensemble
 
+__all__ = ["leaf_indicators"]
+
 
 def _tree(
     source: TreeInput,
@@ -322,6 +324,21 @@ def _hist_proba(writer: Writer, model: Any, columns: Columns) -> str:
 def _hist_predict(writer: Writer, model: Any, columns: Columns) -> str:
     raw = _hist_gradient_boosting(writer, model, columns)
     return writer.builder.op("Exp", raw) if model.loss in ("gamma", "poisson") else raw
+
+
+def leaf_indicators(
+    writer: Writer, model: Any, columns: Columns, leaves: Sequence[NDArray[np.int64]]
+) -> tuple[str, int]:
+    """float64 (N, n) and n: 1 for the leaf of each tree that a row comes to, among the given ones."""
+    width = sum(len(part) for part in leaves)
+    source = Rounded(columns)
+    trees, start = [], 0
+    for tree, known in zip(_members(model), leaves, strict=True):
+        hit = np.zeros((tree.tree_.node_count, len(known)))
+        hit[np.asarray(known, np.int64), np.arange(len(known))] = 1.0
+        trees.append(_cart(source, tree, hit, tuple(range(start, start + len(known)))))
+        start += len(known)
+    return _sum(writer, source, trees, width), width
 
 
 # ---- isolation forest

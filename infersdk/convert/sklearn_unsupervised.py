@@ -11,6 +11,8 @@ from infersdk.convert.sklearn_linear import affine
 from infersdk.convert.sklearn_numeric import squared_distances
 from infersdk.convert.sklearn_writer import Writer, unsupported, writes
 
+__all__ = ["component_densities", "constant_rows"]
+
 # ---- clusters and outliers
 
 
@@ -65,6 +67,11 @@ def _outlier_predict(writer: Writer, model: Any, columns: Columns) -> str:
 
 def _mixture(writer: Writer, model: Any, columns: Columns) -> str:
     """float64 (N, K): log of each component's weighted density."""
+    return component_densities(writer, model, columns, np.log(model.weights_))
+
+
+def component_densities(writer: Writer, model: Any, columns: Columns, weights: np.ndarray) -> str:
+    """float64 (N, K): the Gaussian log density of each component, and ``weights`` (K,) added to it."""
     builder = writer.builder
     numbers = writer.numbers(columns)
     n_features = len(columns)
@@ -81,7 +88,7 @@ def _mixture(writer: Writer, model: Any, columns: Columns) -> str:
         scaled = builder.op(op, centered, builder.constant(factor))
         squared = builder.op("ReduceSumSquare", scaled, axis)
         # Bishop, Pattern Recognition and Machine Learning, 2.43.
-        level = np.log(model.weights_[index]) + np.log(diagonal).sum()
+        level = weights[index] + np.log(diagonal).sum()
         level -= 0.5 * n_features * np.log(2.0 * np.pi)
         half = builder.op("Mul", squared, builder.constant(-0.5, np.float64))
         parts.append(builder.op("Add", half, builder.constant(level, np.float64)))
@@ -109,7 +116,7 @@ def _mixture_scores(writer: Writer, model: Any, columns: Columns) -> str:
 
 @writes("predict", "DummyRegressor")
 def _dummy_predict(writer: Writer, model: Any, columns: Columns) -> str:
-    return _constant_rows(writer, columns, np.asarray(model.constant_, np.float64).reshape(1, -1))
+    return constant_rows(writer, columns, np.asarray(model.constant_, np.float64).reshape(1, -1))
 
 
 @writes("proba", "DummyClassifier")
@@ -118,10 +125,11 @@ def _dummy_proba(writer: Writer, model: Any, columns: Columns) -> str:
         raise unsupported(model, f"strategy={model.strategy!r} answers at random")
     n_features = getattr(model, "n_features_in_", 1)
     row = model.predict_proba(np.zeros((1, n_features)))
-    return _constant_rows(writer, columns, np.asarray(row, np.float64))
+    return constant_rows(writer, columns, np.asarray(row, np.float64))
 
 
-def _constant_rows(writer: Writer, columns: Columns, row: np.ndarray) -> str:
+def constant_rows(writer: Writer, columns: Columns, row: np.ndarray) -> str:
+    """float64 (N, k): the same ``row`` (1, k) for every row."""
     builder = writer.builder
     source = builder.matrix(columns[:1], columns[0].value.dtype)
     n_rows = builder.op("Gather", builder.op("Shape", source), builder.constant([0], np.int64))
