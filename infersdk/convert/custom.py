@@ -104,7 +104,7 @@ class Tensor:
 
 
 class Ops:
-    """Every operator of ONNX's standard set as a function: ``op.Log(x)``, ``op.Concat(a, b, axis=1)``.
+    """Every operator of ONNX, those of ``ai.onnx.ml`` too, as a function: ``op.Log(x)``, ``op.Concat(a, b, axis=1)``.
 
     Inputs are tensors, numbers, arrays or None for one that is left out; Python floats become float64
     constants, whole numbers and lists of them int64. Attributes go by keyword, with ONNX's own names
@@ -118,7 +118,8 @@ class Ops:
         import onnx
 
         builder = self._builder
-        if op_type.startswith("_") or not onnx.defs.has(op_type):
+        domain = "" if onnx.defs.has(op_type) else "ai.onnx.ml"
+        if op_type.startswith("_") or not onnx.defs.has(op_type, domain):
             raise AttributeError(f"ONNX has no operator {op_type!r}")
 
         def add(*inputs: Any, **attributes: Any) -> Tensor:
@@ -126,7 +127,7 @@ class Ops:
                 dtype = np.dtype(attributes["to"])
                 attributes["to"] = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             names = [self._name(value) for value in inputs]
-            return Tensor(self, builder.op(op_type, *names, **attributes))
+            return Tensor(self, builder.op(op_type, *names, domain=domain, **attributes))
 
         return add
 

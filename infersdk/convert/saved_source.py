@@ -184,7 +184,12 @@ def _packed(sources: Mapping[str, Any], conversion: Conversion, name: str) -> st
 
 def _unpacked(data: bytes, trust: bool | Sequence[str]) -> Any:
     skops = _skops()
-    unknown = skops.get_untrusted_types(data=data)
+    try:
+        unknown = skops.get_untrusted_types(data=data)
+    except Exception as exc:  # damaged, or written by a skops that does other things
+        raise ArtifactError(
+            f"The part of the model that stays in scikit-learn cannot be read: {exc}"
+        ) from exc
     names = set() if isinstance(trust, bool) else set(trust)
     refused = [] if trust is True else sorted(set(unknown) - names)
     if refused:
