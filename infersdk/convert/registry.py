@@ -30,6 +30,7 @@ _BUILT_IN = (
     "lightgbm",
     "catboost",
     "statsmodels",
+    "libsvm",
     "sklearn",
     "jax",
     "torch",
