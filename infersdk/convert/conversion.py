@@ -167,6 +167,8 @@ def convert_model(
     converter = registry.find(model)
     if converter.FRAMEWORK == "ONNX":
         return _take_onnx(model, converter, name, example, opset, trust)
+    if hasattr(converter, "open_source"):
+        model = converter.open_source(model)
     label = f"model `{name}`" if name else f"`{_type_name(model)}`"
     with registry.naming_the_extra(converter):
         signature = converter.infer_signature(model, example)
