@@ -32,12 +32,24 @@ _BUILT_IN = (
     "statsmodels",
     "libsvm",
     "sklearn",
+    "sentence_transformers",
+    "transformers",
     "jax",
     "torch",
 )
 
 # Packages that converters need beside the framework itself, which the model's owner has anyway.
-EXPORTERS = frozenset({"jax2onnx", "onnxscript", "onnx_ir", "skl2onnx"})
+EXPORTERS = frozenset(
+    {
+        "jax2onnx",
+        "onnx_ir",
+        "onnxscript",
+        "sentence_transformers",
+        "skl2onnx",
+        "tokenizers",
+        "transformers",
+    }
+)
 
 # Frameworks without a converter here that write ONNX files themselves, and how.
 _OWN_EXPORT = {
