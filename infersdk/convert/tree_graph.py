@@ -77,8 +77,9 @@ def floor_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
     values = np.asarray(values, dtype=np.float64)
     with np.errstate(over="ignore"):
         nearest = values.astype(np.float32)
+        below = np.nextafter(nearest, np.float32(-np.inf))
     above = nearest.astype(np.float64) > values
-    return np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    return np.where(above, below, nearest)
 
 
 @dataclass(frozen=True, slots=True)

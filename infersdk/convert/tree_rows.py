@@ -73,13 +73,9 @@ class ColumnEdges:
             if len(limits) > 1:
                 steps = np.diff(limits)
                 gap = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf))
-            parts += [
-                np.nextafter(at, np.float32(-np.inf)),
-                at,
-                np.nextafter(at, np.float32(np.inf)),
-                limits - gap / 4,
-                limits + gap / 4,
-            ]
+            with np.errstate(over="ignore"):  # beyond the largest number; left out below
+                neighbors = [np.nextafter(at, np.float32(end)) for end in (-np.inf, np.inf)]
+            parts += [*neighbors, at, limits - gap / 4, limits + gap / 4]
             if self.exact:
                 parts += [limits, np.nextafter(limits, np.inf), np.nextafter(limits, -np.inf)]
                 parts += [floors, np.ceil(limits)]
