@@ -48,7 +48,7 @@ def convert(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                artifact = infersdk.api.convert(source, example=rows, name=name)
+                artifact = infersdk.api.convert(source, example=rows, name=name, trust=trust)
             path = artifact.save(output)
         except ConversionError as exc:
             screen.fail(str(exc))

@@ -8,6 +8,8 @@ import typer
 
 from infersdk.cli import screen
 from infersdk.cli.environment import examine
+from infersdk.cli.plot import check, draw
+from infersdk.errors import MissingDependencyError
 
 __all__ = ["doctor"]
 
@@ -37,12 +39,17 @@ def doctor(
 
     Exit status: 0 all is well, 1 there are problems, 2 the command was not understood.
     """
+    if model is None and (plot or example):
+        raise typer.BadParameter("--plot and --example need a MODEL")
+    if plot:
+        try:
+            check(plot)
+        except (ValueError, MissingDependencyError) as exc:
+            raise typer.BadParameter(str(exc)) from exc
     environment = examine()
     report: dict[str, Any] = {"environment": environment.to_json()}
     sound = environment.is_sound
     if model is None:
-        if plot or example:
-            raise typer.BadParameter("--plot and --example need a MODEL")
         if not as_json:
             screen.show_environment(environment)
     else:
@@ -55,8 +62,6 @@ def doctor(
             screen.show_findings(environment.findings)
             screen.show_diagnosis(diagnosis)
         if plot:
-            from infersdk.cli.plot import draw
-
             draw(diagnosis, plot)
             screen.say(f"Drawn into {plot}", quiet=as_json)
     if as_json:

@@ -270,9 +270,9 @@ def judge(
                 'pip uninstall onnxruntime, then pip install "infersdk[gpu]"',
             )
         )
-    # Sorting is stable: within a level the order stays.
-    first = {finding.what: finding for finding in reversed(found)}
-    kept = [finding for finding in found if first[finding.what] is finding]
+    # Of several reasons for one remedy, the first: a rule's, which says what goes wrong.
+    first = {_remedy(finding): finding for finding in reversed(found)}
+    kept = [finding for finding in found if first[_remedy(finding)] is finding]
     return tuple(sorted(kept, key=lambda finding: finding.level != "problem"))
 
 
@@ -347,6 +347,10 @@ def _outside_the_range(packages: Mapping[str, str]) -> list[Finding]:
                     )
                 )
     return found
+
+
+def _remedy(finding: Finding) -> str:
+    return finding.do if finding.do.startswith("pip ") else finding.what
 
 
 def _minor(version: str) -> tuple[int, int]:

@@ -31,7 +31,7 @@ def examine_model(model: str, *, example: str | None, trust: bool) -> Diagnosis:
     with quiet(f"Converting {model}"):
         source, rows = opened(model, example, trust=trust)
         try:
-            return diagnose(source, rows)
+            return diagnose(source, rows, trust=trust)
         except (InputError, ArtifactError) as exc:
             screen.fail(str(exc))
             raise typer.Exit(2) from exc
@@ -50,5 +50,22 @@ def opened(model: str, example: str | None, *, trust: bool) -> tuple[Any, Any]:
 def quiet(doing: str) -> Iterator[None]:
     """Keep what frameworks and exporters print off standard output; show a spinner on a terminal."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with screen.working(doing), contextlib.redirect_stdout(sys.stderr):
+    with screen.working(doing), contextlib.redirect_stdout(sys.stderr), _native_output_to_stderr():
         yield
+
+
+@contextlib.contextmanager
+def _native_output_to_stderr() -> Iterator[None]:
+    """The same for what compiled code writes, which knows file descriptors only."""
+    try:
+        sys.__stdout__.flush()  # type: ignore[union-attr]
+        kept = os.dup(1)
+    except (AttributeError, OSError):  # there is no standard output
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -23,7 +23,7 @@ from infersdk.errors import MissingDependencyError
 __all__ = ["UsageError", "open_example", "open_model"]
 
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_PICKLES = (".pkl", ".pickle", ".joblib")
+_RUNS_CODE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".pt2")
 
 
 class UsageError(Exception):
@@ -38,12 +38,12 @@ def open_model(text: str, *, trust: bool = False) -> Any:
     text : str
         A path, or ``module:attribute``.
     trust : bool
-        Whether files may be opened that execute code when they are, such as pickles.
+        Whether files may be named that run code when they are opened, such as pickles.
 
     Returns
     -------
     object
-        A path that :func:`infersdk.load` opens itself is returned as it is.
+        Paths as they are: :func:`infersdk.load` opens them itself.
 
     Raises
     ------
@@ -56,13 +56,11 @@ def open_model(text: str, *, trust: bool = False) -> Any:
         raise UsageError(
             f"Expected a model's file or folder, or module:attribute, got {text!r}, which does not exist"
         )
-    if text.lower().endswith(_PICKLES):
-        if not trust:
-            raise UsageError(
-                f"Opening {text!r} executes whatever code is in it. Say --trust if you made the file, or "
-                "trust who did"
-            )
-        return _unpickle(text)
+    if not trust and text.lower().endswith(_RUNS_CODE):
+        raise UsageError(
+            f"Opening {text!r} runs whatever code is in it. Say --trust if you made the file, or trust "
+            "who did and the way it came here"
+        )
     return text
 
 
@@ -126,19 +124,6 @@ def _needs_arguments(function: Callable[..., Any]) -> bool:
     parameters = inspect.signature(function).parameters.values()
     # A function with a parameter, even one that may be left out, can be a model.
     return bool(parameters)
-
-
-def _unpickle(path: str) -> Any:
-    if path.lower().endswith(".joblib"):
-        try:
-            import joblib
-        except ImportError as exc:
-            raise UsageError(f"Opening {path!r} needs joblib: pip install joblib") from exc
-        return joblib.load(path)
-    import pickle
-
-    with open(path, "rb") as file:
-        return pickle.load(file)
 
 
 def _read_npy(path: str) -> Any:

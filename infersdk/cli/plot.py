@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Any
 
 from infersdk.convert.diagnosis import Diagnosis
 from infersdk.errors import MissingDependencyError
 
-__all__ = ["draw"]
+__all__ = ["check", "draw"]
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _SMALLEST = 1e-18
+
+
+def check(path: str) -> None:
+    """Say early whether a picture can be drawn into this file.
+
+    Raises
+    ------
+    ValueError
+        The path does not end in .png, .svg or .pdf.
+    MissingDependencyError
+        matplotlib is not installed.
+    """
+    if os.path.splitext(path)[1].lower() not in _SUFFIXES:
+        raise ValueError(
+            f"Expected a picture's name to end in {', '.join(_SUFFIXES)}, got {path!r}"
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingDependencyError(
+            "Drawing the errors needs matplotlib, which is not installed. "
+            "Install it with: pip install matplotlib"
+        )
 
 
 def draw(diagnosis: Diagnosis, path: str) -> None:
@@ -21,26 +43,15 @@ def draw(diagnosis: Diagnosis, path: str) -> None:
     ----------
     diagnosis : Diagnosis
     path : str
-        Ends in .png, .svg or .pdf.
+        As :func:`check` takes it.
 
     Raises
     ------
-    ValueError
-        The path ends otherwise.
-    MissingDependencyError
-        matplotlib is not installed.
+    OSError
+        The file cannot be written.
     """
-    if os.path.splitext(path)[1].lower() not in _SUFFIXES:
-        raise ValueError(
-            f"Expected a picture's name to end in {', '.join(_SUFFIXES)}, got {path!r}"
-        )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as exc:
-        raise MissingDependencyError(
-            "Drawing the errors needs matplotlib, which is not installed. "
-            "Install it with: pip install matplotlib"
-        ) from exc
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes: Any = figure.subplots()
     for errors in diagnosis.errors:

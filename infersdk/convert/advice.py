@@ -21,7 +21,7 @@ class Advice:
     words : str
         Regular expression, searched in the reason without regard to case.
     text : str
-        What to change.
+        What to change; ``{kind}`` is the type's name.
     kind : str
         Regular expression that the type's name must match as a whole; "" matches every type.
     """
@@ -30,6 +30,9 @@ class Advice:
     text: str
     kind: str = ""
 
+
+_NAMED = re.compile(r"(?:\w+\.)*(\w+) has no (?:exact )?ONNX form")
+"""Of a model made of parts, the part that the reason is about."""
 
 ADVICE: tuple[Advice, ...] = (
     # What the model lacks before anything else can be said about it.
@@ -45,9 +48,9 @@ ADVICE: tuple[Advice, ...] = (
     ),
     # scikit-learn
     Advice(
-        r"lambda|",
-        "Give it a NumPy ufunc (np.log1p), or split the work into scikit-learn's own transformers; a "
-        "function of your own: @infersdk.convert.register",
+        r"",
+        "Give it a NumPy ufunc (np.log1p), use scikit-learn's own transformers instead, or make the function a "
+        "transformer class and write its ONNX form: @infersdk.convert.register(YourClass)",
         kind="FunctionTransformer",
     ),
     Advice(
@@ -55,7 +58,8 @@ ADVICE: tuple[Advice, ...] = (
         'Call set_output(transform="default"): arrays instead of DataFrames',
     ),
     Advice(
-        r"sparse", "Let the step give dense arrays (sparse_output=False), where they fit in memory"
+        r"sparse (answer|data|matri|output|result)|gives? sparse",
+        "Let the step give dense arrays (sparse_output=False), where they fit in memory",
     ),
     Advice(
         r"char_wb|strip_accents|preprocessor|tokenizer=|custom tokenizer|token_pattern|analyzer",
@@ -72,7 +76,7 @@ ADVICE: tuple[Advice, ...] = (
         "Use a ColumnTransformer with a OneHotEncoder instead of DictVectorizer",
     ),
     Advice(
-        r"several targets|multi-?output|multi-?label",
+        r"several targets",
         "Fit one model per target",
     ),
     Advice(
@@ -121,10 +125,13 @@ ADVICE: tuple[Advice, ...] = (
         'on_mismatch="warn" serves the converted model',
     ),
     Advice(
-        r"no converter knows|expected a model of|no writer|is no estimator of scikit-learn|"
-        r"not .*supported|unsupported|unable to find a (shape calculator|converter)|MissingShapeCalculator|"
-        r"no ONNX form|custom",
-        "Write how it converts: @infersdk.convert.register(Class)",
+        r"expected a model of",
+        "Write an ONNX file with the framework's own exporter and load that; a Python function of a list of "
+        "rows is served by @infersdk.batched",
+    ),
+    Advice(
+        r"no exact ONNX form|no ONNX form|unable to find a (shape calculator|converter)",
+        "Write its ONNX form: @infersdk.convert.register({kind})",
     ),
 )
 """The first row that matches decides."""
@@ -147,10 +154,12 @@ def advise(reason: str, kind: str = "") -> str:
     >>> advise("")
     ''
     """
+    named = _NAMED.search(reason)
+    if named:
+        kind = named[1]
     for row in ADVICE:
-        if row.kind:
-            if re.fullmatch(row.kind, kind) and re.search(row.words, reason, re.IGNORECASE):
-                return row.text
-        elif reason and re.search(row.words, reason, re.IGNORECASE):
-            return row.text
+        if row.kind and not re.fullmatch(row.kind, kind):
+            continue
+        if reason and re.search(row.words, reason, re.IGNORECASE):
+            return row.text.replace("{kind}", kind or "YourClass")
     return ""

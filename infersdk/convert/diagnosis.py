@@ -6,13 +6,15 @@ only the largest error of each method, but how all errors of each output are dis
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from infersdk.convert import parity, registry
+from infersdk.convert import model_file, parity, registry
 from infersdk.convert.advice import advise
 from infersdk.convert.compare import Leaf
 from infersdk.convert.conversion import Conversion, convert_model
@@ -150,13 +152,14 @@ def diagnose(
     example: Any = None,
     *,
     name: str | None = None,
+    trust: bool | Sequence[str] = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Diagnosis:
     """Convert a model, and say what came of it in more detail than a plan does.
 
     Parameters
     ----------
-    model, example, name
+    model, example, name, trust
         As for :func:`infersdk.load`.
     clock : callable
         Seconds.
@@ -185,11 +188,14 @@ def diagnose(
     """
     start_s = clock()
     name = name or _name_of(model)
-    kind = type(model).__qualname__ if not isinstance(model, str) else "file"
+    kind = _kind_of(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            conversion = convert_model(model, example=example, name=name)
+            if model_file.is_model_file(model):
+                model = model_file.open_model_file(model, trust)
+                kind = _kind_of(model)
+            conversion = convert_model(model, example=example, name=name, trust=trust)
         except (UnsupportedModelError, MissingDependencyError) as exc:
             why = str(exc)
             return Diagnosis(
@@ -208,7 +214,9 @@ def diagnose(
         compared = conversion
         if conversion.parity is not None and not conversion.parity.passed:
             # What failed is not in the artifact any more; once more, with all that was written.
-            compared = convert_model(model, example=example, name=name, on_mismatch="warn")
+            compared = convert_model(
+                model, example=example, name=name, on_mismatch="warn", trust=trust
+            )
         errors = _errors(compared, example)
     verdict = _verdict(conversion)
     changes = _changes(conversion, verdict, kind)
@@ -220,7 +228,7 @@ def diagnose(
     methods += (method.name for method in conversion.source_methods)
     return Diagnosis(
         name=name,
-        kind=_kind_of(conversion) or kind,
+        kind=kind,
         framework=conversion.converter.FRAMEWORK,
         verdict=verdict,
         plan=conversion.plan,
@@ -307,11 +315,10 @@ def _does_not_run(conversion: Conversion) -> str:
     return ""
 
 
-def _kind_of(conversion: Conversion) -> str:
-    artifact = conversion.artifact
-    if artifact is not None and artifact.provenance is not None:
-        return artifact.provenance.source.rpartition(".")[2]
-    return "" if conversion.converter.FRAMEWORK != "ONNX" else "ONNX model"
+def _kind_of(model: Any) -> str:
+    if isinstance(model, str | os.PathLike):
+        return "folder" if os.path.isdir(model) else "file"
+    return type(model).__qualname__
 
 
 def _framework_of(model: Any) -> str:
@@ -322,9 +329,7 @@ def _framework_of(model: Any) -> str:
 
 
 def _name_of(model: Any) -> str:
-    from pathlib import Path
-
-    if isinstance(model, str):
+    if isinstance(model, str | os.PathLike):
         return Path(model).stem
     return type(model).__name__
 
