@@ -1,7 +1,8 @@
 """One decoded JSON row, a dict, to class probabilities: what a request asks of a tabular model.
 
 The rival is the source model itself, which takes a one-row DataFrame; making that DataFrame is part
-of its answer, as it is in an app. infersdk serves the artifact of the same model.
+of its answer, as it is in an app. infersdk serves the artifact of the same model. "hybrid" is the forest behind one
+more step, an app's own, which stays in scikit-learn.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["KIND", "RIVALS", "TITLE", "VARIANTS", "mixed_frame", "prepare", "tra
 
 TITLE = "one dict row to predict_proba, one thread"
 KIND = "calls"
-VARIANTS = ("logistic", "forest", "hist_gradient_boosting", "xgboost", "lightgbm")
+VARIANTS = ("logistic", "forest", "hist_gradient_boosting", "hybrid", "xgboost", "lightgbm")
 RIVALS = dict.fromkeys(VARIANTS, ("source_model", "infersdk_rows"))
 
 N_ROWS = 256
@@ -29,7 +30,7 @@ def prepare(task: Task) -> None:
     frame, labels = mixed_frame()
     model, frame = train(task.variant, frame, labels)
     joblib.dump(model, task.source)
-    infersdk.convert(model, example=frame).save(task.model)
+    infersdk.load(model, example=frame).save(task.model)
     rows = frame.sample(N_ROWS, random_state=7).to_dict("records")
     task.inputs.with_suffix(".json").write_text(json.dumps(rows))
 
@@ -74,12 +75,17 @@ def _pipeline(variant: str, numbers: list[str], words: list[str]) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+    from benchmarks.own_step import Shares
+
     final = {
         "logistic": lambda: LogisticRegression(max_iter=1000),
         "forest": lambda: RandomForestClassifier(200, random_state=7, n_jobs=1),
+        "hybrid": lambda: RandomForestClassifier(200, random_state=7, n_jobs=1),
         "hist_gradient_boosting": lambda: HistGradientBoostingClassifier(random_state=7),
     }[variant]()
     scale = StandardScaler() if variant == "logistic" else "passthrough"
     encode = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    columns = ColumnTransformer([("numbers", scale, numbers), ("words", encode, words)])
-    return make_pipeline(columns, final)
+    steps = [("numbers", scale, numbers), ("words", encode, words)]
+    if variant == "hybrid":
+        steps.append(("own", Shares(), numbers[:4]))
+    return make_pipeline(ColumnTransformer(steps), final)

@@ -6,7 +6,7 @@ or a dict of tensors. Whole numbers go through int64 and others through float64,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,11 +44,16 @@ class SourceBinder:
         every field is taken as read.
     model : str
         The model's name in messages.
+    columns : sequence of int, optional
+        Of a table, only the fields at these positions are put into the container, in this order; rows
+        are checked as a whole all the same.
     """
 
     __slots__ = ("_container", "_model", "_table", "_tensors", "_text", "signature")
 
-    def __init__(self, signature: Signature, *, model: str) -> None:
+    def __init__(
+        self, signature: Signature, *, model: str, columns: Sequence[int] | None = None
+    ) -> None:
         self.signature = signature
         self._model = model
         self._container = signature.container
@@ -63,7 +68,7 @@ class SourceBinder:
             if signature.inputs:
                 self._tensors = TensorsBinder(signature.inputs, model=model)
         elif signature.fields:
-            self._table = _SourceTable(signature, model)
+            self._table = _SourceTable(signature, model, columns)
 
     def bind(self, rows: Any) -> Any:
         """Return rows in the source model's container.
@@ -135,7 +140,7 @@ def _pandas() -> Any:
 class _SourceTable:
     """The fields of a table, bound at full width and put together again."""
 
-    def __init__(self, signature: Signature, model: str) -> None:
+    def __init__(self, signature: Signature, model: str, columns: Sequence[int] | None) -> None:
         self._as_array = signature.container == "array"
         widths = {"numbers": 0, "integers": 0, "strings": 0}
         fields = []
@@ -152,8 +157,9 @@ class _SourceTable:
         inputs = [
             TensorSpec(name, dtypes[name], ("N", width)) for name, width in widths.items() if width
         ]
-        self._fields = tuple(fields)
-        self._names = [item.name for item in fields]
+        self._fields = tuple(fields if columns is None else (fields[i] for i in columns))
+        self._names = [item.name for item in self._fields]
+        self._index = None if columns is None else list(columns)
         self._positions = {spec.name: position for position, spec in enumerate(inputs)}
         # One matrix whose columns are the fields in order needs no taking apart.
         self._whole = widths["numbers"] == len(fields) and all(
@@ -173,7 +179,7 @@ class _SourceTable:
     def bind(self, rows: Any) -> Any:
         bound = self._binder.fast(rows) or self._binder.bind(rows)
         if self._whole:
-            matrix = bound.arrays[0]
+            matrix = bound.arrays[0] if self._index is None else bound.arrays[0][:, self._index]
             return matrix if self._as_array else _pandas().DataFrame(matrix, columns=self._names)
         columns = [self._column(item, bound.arrays) for item in self._fields]
         if not self._as_array:

@@ -21,7 +21,7 @@ from infersdk.binding.table import TableBinder
 from infersdk.binding.text import TextBinder
 from infersdk.errors import ArtifactError
 from infersdk.processing.source import SourcePart
-from infersdk.types import Step, TensorSpec
+from infersdk.types import Signature, Step, TensorSpec
 
 __all__ = ["RowSteps", "SteppedBinder"]
 
@@ -65,7 +65,10 @@ class RowSteps:
         self._stages: dict[str, Session] = {}
         self._filled_by = {name: step for step in signature.steps for name in step.outputs}
         self._functions = {step.name: self._function(step, sources) for step in signature.steps}
-        self._source = SourceBinder(signature, model=model)
+        read = _fields_read(signature)
+        self._source = SourceBinder(signature, model=model, columns=read)
+        self._places = {field: place for place, field in enumerate(read or ())}
+        """Where a field stands in what the parts are given; empty where they are given all."""
         own = [spec for spec in signature.inputs if spec.name not in self._filled_by]
         self._own = [spec.name for spec in own]
         self._rows: TableBinder | TextBinder | None = None
@@ -116,7 +119,9 @@ class RowSteps:
         if step.tensors:
             rows = self._run_stage(step, given, n_rows, values)
         elif step.columns is not None:
-            rows = _columns(given, step.columns)
+            places = [self._places.get(field, field) for field in step.columns]
+            if places != list(range(given.shape[1])):
+                rows = given.iloc[:, places] if hasattr(given, "iloc") else given[:, places]
         if step.flat:
             rows = rows.iloc[:, 0] if hasattr(rows, "iloc") else rows[:, 0]
         values.update(zip(step.outputs, self._functions[step.name](rows, n_rows), strict=True))
@@ -180,6 +185,12 @@ class SteppedBinder:
     bind = general
 
 
-def _columns(rows: Any, positions: tuple[int, ...]) -> Any:
-    index = list(positions)
-    return rows.iloc[:, index] if hasattr(rows, "iloc") else rows[:, index]
+def _fields_read(signature: Signature) -> list[int] | None:
+    """The fields that steps read, in order; None where some step takes them all."""
+    read: set[int] = set()
+    for step in signature.steps:
+        if step.columns is not None:
+            read.update(step.columns)
+        elif not step.tensors:
+            return None
+    return sorted(read)
