@@ -1,0 +1,357 @@
+"""From a studied JAX model to an ONNX graph that was seen to answer as the model does.
+
+jax2onnx puts its own functions in the places of JAX's while it traces. What JAX remembers of such a trace
+stays in its caches, and a jitted function that was traced so cannot run any more. So the model is traced
+here, by JAX alone, into the primitives that it is made of, and jax2onnx is given only those.
+
+A branch on a value raises while JAX traces; nothing can be frozen as the example took it. What may go wrong
+is an operator whose ONNX form differs, or holds at some sizes only. So the graph is run beside the model at
+several sizes and on several values before it is handed on, and lengths are fixed, one by one, where the two
+differ.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from infersdk._native import Session
+from infersdk.convert.jax_calls import Subject
+from infersdk.convert.jax_graph import repair_pooling, repair_products, separate_outputs
+from infersdk.convert.jax_study import BATCH, ROWS, agree, resized, varied
+from infersdk.convert.torch_graph import describe, dynamic_names
+from infersdk.errors import ConversionError, InferSDKError, SessionError, UnsupportedModelError
+from infersdk.types import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["export"]
+
+_OPSET = 21
+
+_LARGEST_BYTES = 1_900_000_000
+"""Most weights that go into one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
+
+_SMALL_VALUES = 2**15
+"""Values in an example up to which axes are tried at three times its size too."""
+
+_LEAST_AGREEMENT = 0.9
+"""Share of integers that must be equal: a class on the border of two may round either way."""
+
+_EXPORT_LOCK = threading.Lock()
+"""jax2onnx changes JAX for the whole process while it writes; one export at a time."""
+
+
+def export(
+    subject: Subject, signature: Signature, *, opset: int | None
+) -> tuple[onnx.ModelProto, list[str]]:
+    """Export, keeping as many of the signature's named axes dynamic as are proven right.
+
+    The axis of rows is given up only with the export itself: a graph for one number of rows would refuse
+    what the model answers. A length may be fixed at the example's.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        Inputs, outputs and axes are named as in the signature; an axis that had to be fixed is an int.
+    notes : list of str
+
+    Raises
+    ------
+    UnsupportedModelError
+        A branch of the model depends on the values of an array.
+    ConversionError
+        No graph was produced, or none that answers as the model does.
+    """
+    specs = _tensor_specs(signature.inputs)
+    named = frozenset(_sizes(specs, subject.arrays))
+    failures: list[ConversionError] = []
+
+    def attempt(dynamic: frozenset[str]) -> onnx.ModelProto | None:
+        try:
+            return _attempt(subject, signature, dynamic, opset)
+        except UnsupportedModelError:
+            raise
+        except ConversionError as exc:
+            failures.append(exc)
+            return None
+
+    if (model := attempt(named)) is not None:
+        return model, []
+    rows = named & {BATCH, ROWS}
+    best, kept = (attempt(rows) if rows < named else None), rows
+    if best is None:
+        raise failures[0]
+    # Which of the other axes it was is not known; each is tried beside those that are proven.
+    for name in sorted(named - rows):
+        if kept | {name} != named and (found := attempt(kept | {name})) is not None:
+            best, kept = found, kept | {name}
+    fixed = ", ".join(f"`{name}`" for name in sorted(named - kept))
+    return best, [f"Fixed at the example's size: {fixed}. {failures[0]}"]
+
+
+def _attempt(
+    subject: Subject, signature: Signature, named: frozenset[str], opset: int | None
+) -> onnx.ModelProto:
+    specs = _tensor_specs(signature.inputs)
+    outputs = _tensor_specs(signature.outputs)
+    model = _written(subject, specs, named, opset)
+    if len(model.graph.input) != len(specs) or len(model.graph.output) != len(outputs):
+        raise ConversionError(
+            f"Expected a graph of {len(specs)} inputs and {len(outputs)} outputs, jax2onnx gave "
+            f"{len(model.graph.input)} and {len(model.graph.output)}"
+        )
+    repair_pooling(model.graph)
+    repair_products(model.graph)
+    separate_outputs(model.graph)
+    describe(model, specs, outputs, named, relax=False)
+    if missing := named - dynamic_names(model):
+        raise ConversionError(f"jax2onnx fixed {', '.join(sorted(missing))} at the example's size")
+    _prove(model, subject, specs, named)
+    return model
+
+
+def _written(
+    subject: Subject, specs: Sequence[TensorSpec], named: frozenset[str], opset: int | None
+) -> onnx.ModelProto:
+    import jax
+    import jax2onnx
+    from jax.extend.core import jaxpr_as_fun
+
+    scope = jax.export.SymbolicScope()
+    symbols = {name: jax.export.symbolic_shape(name, scope=scope)[0] for name in sorted(named)}
+    arguments = [
+        jax.ShapeDtypeStruct(
+            tuple(
+                symbols.get(str(dim), size)
+                for dim, size in zip(spec.shape or (), array.shape, strict=True)
+            ),
+            array.dtype,
+        )
+        for spec, array in zip(specs, subject.arrays, strict=True)
+    ]
+    try:
+        traced = jax.make_jaxpr(subject.traced)(*arguments)
+    except InferSDKError:
+        raise
+    except Exception as exc:
+        raise _translated(exc) from exc
+    traced = _without_the_unread(traced)
+    n_bytes = sum(int(getattr(item, "nbytes", 0)) for item in traced.consts)
+    if n_bytes > _LARGEST_BYTES:
+        raise ConversionError(
+            f"Expected at most {_LARGEST_BYTES / 1e9:.1f} GB of weights, got {n_bytes / 1e9:.1f} GB"
+        )
+    if traced.effects:
+        raise UnsupportedModelError(
+            "The model has effects beside its answer (jax.debug.print, a callback), which no graph has"
+        )
+    primitives = jaxpr_as_fun(traced)
+    with _EXPORT_LOCK, _symbols_as_names():
+        try:
+            return jax2onnx.to_onnx(
+                lambda *arrays: tuple(primitives(*arrays)),
+                arguments,
+                opset=_OPSET if opset is None else opset,
+                enable_double_precision=bool(jax.config.jax_enable_x64),
+            )
+        except Exception as exc:
+            raise ConversionError(
+                f"jax2onnx cannot export the model: {_first_line(exc) or type(exc).__name__}"
+            ) from exc
+
+
+def _without_the_unread(traced: Any) -> Any:
+    """Leave out what no output reads: random keys that a recurrent cell does not use, say."""
+    from jax.extend.core import ClosedJaxpr, Literal
+
+    jaxpr = traced.jaxpr
+    read = {item for item in jaxpr.outvars if not isinstance(item, Literal)}
+    kept = []
+    for equation in reversed(jaxpr.eqns):
+        if equation.effects or read.intersection(equation.outvars):
+            kept.append(equation)
+            read.update(item for item in equation.invars if not isinstance(item, Literal))
+    constants = [
+        (variable, value)
+        for variable, value in zip(jaxpr.constvars, traced.consts, strict=True)
+        if variable in read
+    ]
+    smaller = jaxpr.replace(eqns=kept[::-1], constvars=[variable for variable, _ in constants])
+    return ClosedJaxpr(smaller, [value for _, value in constants])
+
+
+@contextlib.contextmanager
+def _symbols_as_names() -> Iterator[None]:
+    """Have onnx_ir take JAX's symbolic sizes for names.
+
+    For a few operators (rem, pad, clamp) jax2onnx passes them on as they are, and onnx_ir asks for an int.
+    """
+    from onnx_ir import _core
+
+    convert = getattr(_core, "_maybe_convert_to_symbolic_dim", None)
+    if convert is None:
+        yield
+        return
+
+    def lenient(dim: Any) -> Any:
+        is_symbol = type(dim).__module__.startswith("jax.")
+        return convert(str(dim) if is_symbol else dim)
+
+    _core._maybe_convert_to_symbolic_dim = lenient
+    try:
+        yield
+    finally:
+        _core._maybe_convert_to_symbolic_dim = convert
+
+
+def _prove(
+    model: onnx.ModelProto,
+    subject: Subject,
+    specs: Sequence[TensorSpec],
+    dynamic: frozenset[str],
+) -> None:
+    """Run graph and model side by side on other sizes and values.
+
+    Sizes 1, 2, 3 and 5 of the axis of rows and, beside them, shorter and longer lengths; the example's own
+    values, negated, zero and enlarged.
+
+    Raises
+    ------
+    ConversionError
+        ONNX Runtime does not run the graph, or it answers differently.
+    """
+    rng = np.random.default_rng(20021)
+    rows = [
+        index for index, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)
+    ]
+    sizes_given = _sizes(specs, subject.arrays)
+    n_compared, n_equal, n_integers = 0, 0, 0
+    try:
+        session = Session(model.SerializeToString(), name="conversion")
+    except SessionError as exc:
+        raise ConversionError(f"ONNX Runtime does not take the exported graph: {exc}") from exc
+    try:
+        small = sum(array.size for array in subject.arrays) < _SMALL_VALUES
+        for sizes, factor in _trials(sizes_given, dynamic, small=small):
+            n_rows = next((sizes[name] for name in (BATCH, ROWS) if name in sizes), None)
+            arrays = subject.arrays
+            if factor is not None:
+                arrays = varied(arrays, rows, n_rows, rng, factors=(factor,))
+            arrays = tuple(
+                _fitted(array, spec, sizes) for array, spec in zip(arrays, specs, strict=True)
+            )
+            try:
+                theirs = subject.answer(arrays)
+            except Exception:  # values or sizes that the model does not take: no one will send them
+                continue
+            shown = ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example"
+            try:
+                given = session.run_ordered(list(arrays))
+            except InferSDKError as exc:
+                raise ConversionError(
+                    f"The graph fails where the model does not, at {shown}: {exc}"
+                ) from exc
+            n_compared += 1
+            for value, ours, their in zip(model.graph.output, given, theirs, strict=True):
+                same = ours.shape == their.shape and ours.dtype == their.dtype
+                if same and their.dtype.kind in "biu":
+                    if (
+                        factor != 0.0
+                    ):  # else equal scores; which of them is the largest is arbitrary
+                        n_integers += their.size
+                        n_equal += int((ours == their).sum())
+                elif not same or not agree(ours, their):
+                    raise ConversionError(
+                        f"The exported graph answers differently from the model at {shown} (output "
+                        f"`{value.name}`: expected {their.dtype} {their.shape}, got {ours.dtype} "
+                        f"{ours.shape})"
+                    )
+    finally:
+        session.close()
+    if n_compared == 0:
+        raise ConversionError("The model ran on none of the inputs made from its example")
+    if n_equal < _LEAST_AGREEMENT * n_integers:
+        raise ConversionError(
+            f"The exported graph answers differently from the model: {n_integers - n_equal} of "
+            f"{n_integers} integers differ"
+        )
+
+
+def _trials(
+    example: dict[str, int], dynamic: frozenset[str], *, small: bool
+) -> Iterator[tuple[dict[str, int], float | None]]:
+    """Give sizes of the dynamic axes, and what to multiply values by (None: leave them alone)."""
+    lengths: dict[str, Callable[[int], int]] = {
+        "same": lambda size: size,
+        "longer": lambda size: size + 1,
+        "much longer": lambda size: 3 * size + 1 if small else size + 1,
+        "shorter": lambda size: max(1, size - 1),
+        "one": lambda size: 1,
+    }
+    plan: list[tuple[int, str, float | None]] = [
+        (3, "same", None),
+        (3, "same", 1.0),
+        (2, "longer", 1.0),
+        (1, "same", -1.0),
+        (5, "much longer", 0.0),
+        (3, "shorter", 10.0),
+        (1, "same", 1.0),
+        (2, "one", 1.0),
+    ]
+    if not dynamic:
+        plan = [(0, "same", factor) for factor in (None, 1.0, -1.0, 0.0, 10.0)]
+    for n_rows, length, factor in plan:
+        sizes = {
+            name: n_rows if name in (BATCH, ROWS) else lengths[length](size)
+            for name, size in example.items()
+            if name in dynamic
+        }
+        yield sizes, factor
+
+
+def _fitted(array: np.ndarray, spec: TensorSpec, sizes: dict[str, int]) -> np.ndarray:
+    for axis, dim in enumerate(spec.shape or ()):
+        if isinstance(dim, str) and dim in sizes:
+            array = resized(array, axis, sizes[dim])
+    return array if array.flags.c_contiguous else array.copy(order="C")
+
+
+def _sizes(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray]) -> dict[str, int]:
+    """The example's size of every named axis."""
+    return {
+        dim: size
+        for spec, array in zip(specs, arrays, strict=True)
+        for dim, size in zip(spec.shape or (), array.shape, strict=True)
+        if isinstance(dim, str)
+    }
+
+
+def _tensor_specs(values: Sequence[Any]) -> tuple[TensorSpec, ...]:
+    return tuple(value for value in values if isinstance(value, TensorSpec))
+
+
+def _translated(exc: Exception) -> ConversionError:
+    import jax
+
+    decides = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
+    if isinstance(exc, decides):
+        return UnsupportedModelError(
+            "The model takes a decision in Python by the values of an array, or hands one to numpy, which "
+            f"no graph can follow ({_first_line(exc)}). Write it with jnp.where or jax.lax.cond; until "
+            "then the model is served natively"
+        )
+    return ConversionError(
+        f"JAX cannot trace the model with an axis of any size: {type(exc).__name__}: {_first_line(exc)}"
+    )
+
+
+def _first_line(exc: BaseException) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(exc))
+    return next((line.strip()[:200] for line in text.splitlines() if line.strip()), "")
