@@ -245,8 +245,9 @@ def _thresholds(model: Any) -> list[tuple[int, NDArray[np.float64]]]:
 
 
 def _trees(model: Any) -> list[Any]:
-    if hasattr(model, "tree_"):
-        return [model.tree_]
+    tree = getattr(model, "tree_", None)
+    if hasattr(tree, "children_left"):  # that of a kernel density is one of neighbors
+        return [tree]
     members = np.ravel(np.asarray(getattr(model, "estimators_", []), dtype=object))
     return [member.tree_ for member in members if hasattr(member, "tree_")]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from infersdk.convert.sklearn_functions import apply_function
 from infersdk.convert.sklearn_graph import Columns
 from infersdk.convert.sklearn_linear import two_classes
 from infersdk.convert.sklearn_writer import Kind, Writer, class_values, unsupported, writes
@@ -348,12 +349,9 @@ def _transformed_target(writer: Writer, model: Any, columns: Columns) -> str:
         inverse = transformer.inverse_func
         if inverse is None:
             return name
-        if inverse is np.exp:
-            return builder.op("Exp", name)
-        if inverse is np.expm1:
-            return builder.op("Sub", builder.op("Exp", name), builder.constant(1.0, np.float64))
-        if inverse is np.square:
-            return builder.op("Mul", name, name)
+        made = apply_function(writer, inverse, name)
+        if made is not None:
+            return made
         raise unsupported(model, "what its inverse function does cannot be read")
     if kind == "StandardScaler":
         if transformer.with_std:

@@ -23,9 +23,18 @@ __all__ = ["leaf", "other_framework"]
 # Classes whose nodes ONNX Runtime has for float32 only.
 _FLOAT32_ONLY = frozenset({"AdaBoostRegressor", "CategoricalNB", "NuSVC", "SVC"})
 
-# sklearn-onnx writes these, but what it writes answers differently (or only sometimes the same).
+_SOLVES = "it solves an optimization of its own for every row"
+
+# What neither is written here nor by sklearn-onnx, in the words of what they do.
 _REFUSED = {
-    "HashingVectorizer": "its hash function is not written",
+    "BernoulliRBM": "its scores are drawn at random",
+    "DictionaryLearning": _SOLVES,
+    "LatentDirichletAllocation": _SOLVES,
+    "LocallyLinearEmbedding": "it solves a system of equations for every row",
+    "MiniBatchDictionaryLearning": _SOLVES,
+    "MiniBatchNMF": _SOLVES,
+    "NMF": _SOLVES,
+    "SparseCoder": _SOLVES,
 }
 
 _CONVERTERS = {"catboost": "catboost", "lightgbm": "lightgbm", "xgboost": "xgboost"}

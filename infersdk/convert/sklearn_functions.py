@@ -195,8 +195,10 @@ def _arcsinh(writer: Writer, name: str) -> str:
 def _arctanh(writer: Writer, name: str) -> str:
     builder = writer.builder
     one, half = builder.constant(1.0, np.float64), builder.constant(0.5, np.float64)
-    ratio = builder.op("Div", builder.op("Add", name, name), builder.op("Sub", one, name))
-    return builder.op("Mul", log1p(writer, ratio), half)
+    size = builder.op("Abs", name)
+    ratio = builder.op("Div", builder.op("Add", size, size), builder.op("Sub", one, size))
+    made = builder.op("Mul", log1p(writer, ratio), half)
+    return builder.op("Mul", _sign(writer, name), made)
 
 
 # ---- looked up

@@ -169,6 +169,7 @@ class GraphBuilder:
         """Add a node with one output and return the output's name."""
         from onnx import helper
 
+        self._domains.setdefault(domain, 1)
         output = self.fresh(op_type.lower())
         self._nodes.append(
             helper.make_node(
@@ -388,6 +389,7 @@ def _element_type(dtype: str) -> int:
     return {
         "float32": TensorProto.FLOAT,
         "float64": TensorProto.DOUBLE,
+        "int32": TensorProto.INT32,
         "int64": TensorProto.INT64,
         "bool": TensorProto.BOOL,
         "string": TensorProto.STRING,

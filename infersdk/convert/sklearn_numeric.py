@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from infersdk.convert.sklearn_functions import normal_quantile
 from infersdk.convert.sklearn_graph import Columns
-from infersdk.convert.sklearn_writer import Writer, unsupported, writes
+from infersdk.convert.sklearn_writer import Writer, writes
+
+_NEAR_BOUND = 1e-7
+"""What QuantileTransformer takes for its lowest and highest quantile."""
 
 __all__ = ["interpolated", "normalized", "squared_distances"]
 
@@ -160,11 +164,10 @@ def _pls_transform(writer: Writer, model: Any, columns: Columns) -> Columns:
 
 @writes("transform", "QuantileTransformer")
 def _quantile_transformer(writer: Writer, model: Any, columns: Columns) -> Columns:
-    if model.output_distribution != "uniform":
-        raise unsupported(model, "ONNX has no inverse of the normal distribution's function")
     # As QuantileTransformer._transform_col: the mean of interpolating from below and from above, so
     # that a value repeated among the quantiles gets the middle of its range.
     builder = writer.builder
+    is_normal = model.output_distribution == "normal"
     numbers = writer.numbers(columns)
     parts = []
     references = np.asarray(model.references_, np.float64)
@@ -174,11 +177,25 @@ def _quantile_transformer(writer: Writer, model: Any, columns: Columns) -> Colum
         backward = interpolated(writer, builder.op("Neg", x), -quantiles[::-1], -references[::-1])
         both = builder.op("Sub", forward, backward)
         part = builder.op("Mul", both, builder.constant(0.5, np.float64))
-        low = builder.op("Equal", x, builder.constant(quantiles[0], np.float64))
-        high = builder.op("Equal", x, builder.constant(quantiles[-1], np.float64))
+        lowest = builder.constant(quantiles[0], np.float64)
+        highest = builder.constant(quantiles[-1], np.float64)
+        if is_normal:
+            near = builder.constant(_NEAR_BOUND, np.float64)
+            low = builder.op("Less", builder.op("Sub", x, near), lowest)
+            high = builder.op("Greater", builder.op("Add", x, near), highest)
+        else:
+            low = builder.op("Equal", x, lowest)
+            high = builder.op("Equal", x, highest)
         part = builder.op("Where", high, builder.constant(1.0, np.float64), part)
         parts.append(builder.op("Where", low, builder.constant(0.0, np.float64), part))
     name = parts[0] if len(parts) == 1 else builder.op("Concat", *parts, axis=1)
+    if is_normal:
+        from scipy.special import ndtri
+
+        # scikit-learn's own limits: what would be infinite ends there.
+        limits = ndtri([_NEAR_BOUND - np.spacing(1), 1.0 - (_NEAR_BOUND - np.spacing(1))])
+        bounds = [builder.constant(limit, np.float64) for limit in limits]
+        name = builder.op("Clip", normal_quantile(writer, name), *bounds)
     return writer.new(name, len(parts))
 
 

@@ -16,8 +16,12 @@ from infersdk.convert.sklearn_writer import Writer, unsupported, writes
 def _spline_transformer(writer: Writer, model: Any, columns: Columns) -> Columns:
     if model.extrapolation == "error":
         raise unsupported(model, 'extrapolation="error" refuses rows that only it can tell')
-    if model.extrapolation == "constant" and model.degree == 0:
-        raise unsupported(model, 'degree=0 with extrapolation="constant"')
+    if model.degree < {"constant": 1, "linear": 2}.get(model.extrapolation, 0):
+        raise unsupported(
+            model,
+            f"degree={model.degree} with extrapolation={model.extrapolation!r}, which scikit-learn "
+            "answers differently from column to column",
+        )
     builder = writer.builder
     numbers = writer.numbers(columns)
     parts = []
@@ -54,7 +58,7 @@ def _pieces(spline: Any, extrapolation: str) -> tuple[NDArray[np.float64], NDArr
     if extrapolation in ("continue", "periodic"):
         return inner, tables
     # The pieces outside are the tangents at the ends, or constant.
-    kept = 2 if extrapolation == "linear" and degree else 1
+    kept = 2 if extrapolation == "linear" else 1
     ends = []
     for bound in (knots[0], knots[-1]):
         end = np.zeros(tables.shape[1:])
