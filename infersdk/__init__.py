@@ -16,12 +16,13 @@ from infersdk.errors import (
     MissingDependencyError,
     OverloadedError,
     ParityError,
+    PrecisionError,
     SessionError,
     UnsupportedModelError,
 )
 from infersdk.options import Batching, Execution
 from infersdk.runtime import Calibration, Predictor
-from infersdk.types import ParityReport, Plan, Signature
+from infersdk.types import ParityReport, Plan, PrecisionReport, Signature
 
 __all__ = [
     "Artifact",
@@ -39,6 +40,8 @@ __all__ = [
     "ParityError",
     "ParityReport",
     "Plan",
+    "PrecisionError",
+    "PrecisionReport",
     "Predictor",
     "SessionError",
     "Signature",

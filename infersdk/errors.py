@@ -6,7 +6,8 @@
     ├── InputError            (ValueError)    a row or tensor does not fit the model's signature
     ├── ConversionError       (ValueError)    a model cannot be turned into a faithful ONNX model
     │   ├── UnsupportedModelError (TypeError)   no converter knows this type or configuration
-    │   └── ParityError                         converted, but it answers differently from the source
+    │   ├── ParityError                         converted, but it answers differently from the source
+    │   └── PrecisionError                      fewer bits do not apply, or change the answers too much
     ├── ArtifactError         (ValueError)    a model file is truncated, changed, oversized or unsafe
     ├── MissingDependencyError (ImportError)  an optional package is needed; names the extra to install
     ├── SessionError          (RuntimeError)  ONNX Runtime could not load or run the model
@@ -30,6 +31,7 @@ __all__ = [
     "MissingDependencyError",
     "OverloadedError",
     "ParityError",
+    "PrecisionError",
     "SessionError",
     "UnsupportedModelError",
 ]
@@ -131,6 +133,20 @@ class ParityError(ConversionError):
     ----------
     report : infersdk.types.ParityReport or None
         The comparison that failed.
+    """
+
+    def __init__(self, message: str, report: object | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class PrecisionError(ConversionError):
+    """Fewer bits do not apply to this model, or change its answers more than was allowed.
+
+    Attributes
+    ----------
+    report : infersdk.types.PrecisionReport or None
+        What was measured; None where there was nothing to measure.
     """
 
     def __init__(self, message: str, report: object | None = None) -> None:

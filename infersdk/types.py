@@ -21,10 +21,12 @@ __all__ = [
     "MapSpec",
     "Method",
     "MethodParity",
+    "MethodPrecision",
     "OptionalSpec",
     "ParityReport",
     "Plan",
     "PlanPart",
+    "PrecisionReport",
     "SequenceSpec",
     "Signature",
     "Step",
@@ -524,6 +526,108 @@ class ParityReport:
         values = dict(data)
         values["methods"] = tuple(MethodParity(**item) for item in values["methods"])
         values["notes"] = tuple(values["notes"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class MethodPrecision:
+    """How far one method's answers moved, as a share.
+
+    ``measure`` says what ``drop`` is: "labels", the share of rows with another label; "r2", 1 - R² of the
+    answers as estimates of those in full precision; "scores", the larger of 1 - R² and the share of rows
+    in which another column is the largest. ``label_flips`` counts the rows of these shares.
+    """
+
+    method: str
+    measure: Literal["labels", "r2", "scores"]
+    drop: float
+    max_abs_error: float
+    label_flips: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionReport:
+    """A model in fewer bits beside the same model in full precision: size, speed and accuracy.
+
+    Parameters
+    ----------
+    precision : {"fp16", "int8", "int4"}
+    recipe : str
+        How its bits were reduced.
+    n_rows : int
+        Example rows on which the two were compared.
+    max_drop : float
+        The largest drop that was allowed.
+    methods : tuple of MethodPrecision
+    size_bytes, full_size_bytes : int
+        Of the whole model file, in fewer bits and in full precision.
+    run_rows : tuple of int
+        The numbers of rows that were timed.
+    run_s, full_run_s : tuple of float
+        Median seconds of a run of that many rows on one thread, the two models in turn.
+    notes : tuple of str
+    """
+
+    precision: Literal["fp16", "int8", "int4"]
+    recipe: str
+    n_rows: int
+    max_drop: float
+    methods: tuple[MethodPrecision, ...]
+    size_bytes: int
+    full_size_bytes: int
+    run_rows: tuple[int, ...]
+    run_s: tuple[float, ...]
+    full_run_s: tuple[float, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def drop(self) -> float:
+        """The largest drop over all methods."""
+        return max((method.drop for method in self.methods), default=0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no method's answers moved further than was allowed."""
+        return self.drop <= self.max_drop
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether a run takes longer than in full precision by more than a tenth, for one row or for some."""
+        pairs = zip(self.run_s, self.full_run_s, strict=True)
+        return any(ours > 1.1 * full for ours, full in pairs)
+
+    def __str__(self) -> str:
+        verdict = "within" if self.passed else "BEYOND"
+        lines = [
+            f"precision: {self.precision} ({self.recipe}), compared on {self.n_rows} rows: the drop of "
+            f"{self.drop:.4g} is {verdict} max_drop={self.max_drop:g}",
+            f"  {'':<18}{'full':>14}{self.precision:>14}{'ratio':>9}",
+            f"  {'size, bytes':<18}{self.full_size_bytes:>14,}{self.size_bytes:>14,}"
+            f"{self.size_bytes / self.full_size_bytes:>8.2f}x",
+        ]
+        for n_rows, ours, full in zip(self.run_rows, self.run_s, self.full_run_s, strict=True):
+            label = f"{n_rows} row{'s' * (n_rows != 1)}, us"
+            lines.append(
+                f"  {label:<18}{full * 1e6:>14,.1f}{ours * 1e6:>14,.1f}{ours / full:>8.2f}x"
+            )
+        for method in self.methods:
+            flips = "-" if method.label_flips is None else str(method.label_flips)
+            lines.append(
+                f"  {method.method:<18} drop {method.drop:.4g} ({method.measure})  "
+                f"max abs error {method.max_abs_error:.2e}  label flips {flips}"
+            )
+        lines.extend(f"  - {note}" for note in self.notes)
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PrecisionReport:
+        values = dict(data)
+        values["methods"] = tuple(MethodPrecision(**item) for item in values["methods"])
+        for key in ("run_rows", "run_s", "full_run_s", "notes"):
+            values[key] = tuple(values[key])
         return cls(**values)
 
 

@@ -28,7 +28,7 @@ from infersdk.artifact.files import temporary_file
 from infersdk.artifact.graph import inputs_needed, prune, signature_from_graph
 from infersdk.artifact.metadata import Provenance
 from infersdk.errors import ArtifactError
-from infersdk.types import ParityReport, Plan, Signature, TensorSpec
+from infersdk.types import ParityReport, Plan, PrecisionReport, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -237,6 +237,12 @@ class Artifact:
     def provenance(self) -> Provenance | None:
         """Where the model came from; None for files written by other tools."""
         return self._provenance
+
+    @property
+    def precision(self) -> PrecisionReport | None:
+        """What fewer bits cost and gained; None for a model in the precision of its source."""
+        document = self._documents.get("precision")
+        return None if document is None else metadata.parse_precision(document)
 
     @property
     def documents(self) -> dict[str, dict[str, Any]]:

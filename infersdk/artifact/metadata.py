@@ -19,6 +19,7 @@ Documents (all JSON objects with a whole number ``version``):
     infersdk.plan        types.Plan
     infersdk.parity      types.ParityReport, absent where there was nothing to compare with
     infersdk.provenance  Provenance
+    infersdk.precision   types.PrecisionReport, where the model is kept in fewer bits
     infersdk.external    location, size and sha256 of each file of external data
 
 Any other ``infersdk.*`` entry is a document of another part of the package and is kept as it is.
@@ -50,7 +51,7 @@ from typing import (
 )
 
 from infersdk.errors import ArtifactError
-from infersdk.types import ParityReport, Plan, Signature
+from infersdk.types import ParityReport, Plan, PrecisionReport, Signature
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -87,6 +88,7 @@ _VERSIONS = {
     "plan": 1,
     "parity": 1,
     "provenance": 1,
+    "precision": 1,
     "external": 1,
 }
 _MIGRATIONS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -286,6 +288,10 @@ def parse_plan(data: Mapping[str, Any]) -> Plan:
 
 def parse_parity(data: Mapping[str, Any]) -> ParityReport:
     return _parse("parity", ParityReport, data)
+
+
+def parse_precision(data: Mapping[str, Any]) -> PrecisionReport:
+    return _parse("precision", PrecisionReport, data)
 
 
 def parse_provenance(data: Mapping[str, Any]) -> Provenance:

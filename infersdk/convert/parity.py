@@ -40,7 +40,7 @@ from infersdk.errors import ArtifactError, InputError, SessionError
 from infersdk.processing import RowSteps, SteppedBinder
 from infersdk.types import Method, MethodParity, ParityReport, Signature, TensorSpec
 
-__all__ = ["check"]
+__all__ = ["Converted", "check", "in_source_form"]
 
 logger = logging.getLogger("infersdk")
 
@@ -147,7 +147,7 @@ def check(
     if example is not None:
         if hasattr(example, "toarray"):
             example = _sample(example.tocsr(), signature, max_example_rows, rng, notes).toarray()
-        given = _in_source_form(signature, example)
+        given = in_source_form(signature, example)
         lots.append(_Lot("example", _sample(given, signature, max_example_rows, rng, notes)))
     edges = converter.edge_rows(model, signature, example, n_rows=max_edge_rows, rng=rng)
     if edges is not None and row_access.count(edges):
@@ -156,7 +156,7 @@ def check(
         return None
 
     source = _Source(model, converter, signature.methods)
-    with _Converted(artifact, sources or {}, open_session) as converted:
+    with Converted(artifact, sources or {}, open_session) as converted:
         deadline = clock() + max_seconds
         for lot in lots:
             _answer_lot(lot, signature, source, converted, notes, deadline, clock)
@@ -177,14 +177,14 @@ def check(
     )
 
 
-class _Converted:
+class Converted:
     """The artifact, asked as a Predictor asks it; sessions are opened head by head."""
 
     def __init__(
         self,
         artifact: Artifact,
         sources: Mapping[str, Any],
-        open_session: Callable[[], Any] | None,
+        open_session: Callable[[], Any] | None = None,
     ) -> None:
         self._artifact = artifact
         self._open_session = open_session
@@ -236,6 +236,11 @@ class _Converted:
                         answer(method, outputs, bound.n_rows, torch=bound.torch)
                     )
         return answers
+
+    def inputs(self, rows: Any) -> tuple[Session, list[Any]]:
+        """Return the first method's session, and what it is run on for these rows."""
+        head = self._artifact.heads[0]
+        return self._session(head), list(self._binders[head].bind(rows).arrays)
 
     def _session(self, head: str) -> Session:
         session = self._sessions.get(head)
@@ -330,7 +335,7 @@ class _Judge:
                     f"answers, here to {self._atol * widest:.3g}"
                 )
 
-    def compare_alone(self, converted: _Converted, source: _Source, signature: Signature) -> None:
+    def compare_alone(self, converted: Converted, source: _Source, signature: Signature) -> None:
         """Send some rows alone: each must be answered as in its batch."""
         lot = self._lots[0]
         if lot.n_rows < 2 or not row_access.can_split(lot.rows, signature):
@@ -436,7 +441,7 @@ def _answer_lot(
     lot: _Lot,
     signature: Signature,
     source: _Source,
-    converted: _Converted,
+    converted: Converted,
     notes: list[str],
     deadline: float,
     clock: Callable[[], float],
@@ -460,7 +465,7 @@ def _answer_lot(
 
 
 def _answer_whole(
-    lot: _Lot, rows: Any, first: int, n_rows: int, source: _Source, converted: _Converted
+    lot: _Lot, rows: Any, first: int, n_rows: int, source: _Source, converted: Converted
 ) -> None:
     try:
         theirs = source.ask(rows)
@@ -477,7 +482,7 @@ def _answer_edges(
     rows: Any,
     first: int,
     source: _Source,
-    converted: _Converted,
+    converted: Converted,
     notes: list[str],
 ) -> None:
     """Answer made-up rows, leaving out those that either side refuses."""
@@ -546,7 +551,7 @@ def _sample(
     return row_access.take(rows, np.sort(rng.choice(total, size=most, replace=False)))
 
 
-def _in_source_form(signature: Signature, example: Any) -> Any:
+def in_source_form(signature: Signature, example: Any) -> Any:
     """Return the example as the source model takes it; what it takes already stays untouched."""
     is_frame = hasattr(example, "iloc") and hasattr(example, "columns")
     ready = {
