@@ -104,7 +104,9 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     say(f"{diagnosis.name} ({diagnosis.kind}, {diagnosis.framework or 'unknown framework'})")
     say(f"{diagnosis.verdict}: {diagnosis.sentence}", style=f"bold {_COLOR[diagnosis.verdict]}")
     if diagnosis.plan is not None:
-        say(f"plan {diagnosis.plan.kind}: {diagnosis.plan.reason}")
+        # Why a plan is native is said below, with what to do about it.
+        reason = "" if diagnosis.plan.kind == "native" else f": {diagnosis.plan.reason}"
+        say(f"plan {diagnosis.plan.kind}{reason}")
         for note in diagnosis.plan.notes:
             say(f"  - {note}")
     if diagnosis.methods:

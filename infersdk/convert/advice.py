@@ -89,13 +89,22 @@ ADVICE: tuple[Advice, ...] = (
     ),
     # tensors
     Advice(
-        r"data-dependent|data dependent|GuardOnDataDependent|Could not guard|control flow|"
+        r"decision by the values|data-dependent|data dependent|GuardOnDataDependent|Could not guard|control flow|"
         r"TracerBoolConversion|ConcretizationTypeError|depends on the values",
         "Replace the branch on a tensor's value by torch.where or torch.cond (JAX: jnp.where, lax.cond)",
     ),
     Advice(
-        r"keeps state|stateful|hidden state between|mutat",
+        r"keeps state|stateful|writes to (its |\w+ )?variables|carries its state",
         "Make the state an input and an output of the model, and keep it per caller: predictor.stream()",
+    ),
+    Advice(
+        r"effects beside its answer|callback",
+        "Leave jax.debug.print and callbacks out of the function that is served",
+    ),
+    Advice(
+        r"no form of these|cannot write the function|jax2onnx cannot export",
+        "Take the operator that the reason names out of the model (do it in NumPy before or after), or write "
+        "it with others",
     ),
     Advice(
         r"complex|no ONNX graph gives or takes it|real numbers or booleans",
