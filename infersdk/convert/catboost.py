@@ -37,7 +37,14 @@ from infersdk.convert.catboost_graph import (
 from infersdk.convert.catboost_hash import category_hash
 from infersdk.convert.registry import Written
 from infersdk.convert.tree_graph import FEATURES, Graph
-from infersdk.convert.tree_rows import ColumnEdges, dtype_of_column, frame_dtypes
+from infersdk.convert.tree_rows import (
+    WHOLE_FLOAT32,
+    ColumnEdges,
+    dtype_of_column,
+    frame_dtypes,
+    largest_sizes,
+    widened,
+)
 from infersdk.convert.tree_rows import edge_rows as rows_at_edges
 from infersdk.errors import UnsupportedModelError
 from infersdk.types import Field, Labels, Method, Signature, TensorSpec
@@ -179,6 +186,9 @@ def _signature(source: Dump, example: Any) -> Signature:
     if source.columns("embedding"):
         return Signature((), (), methods, container="dataframe")
     fields = tuple(_fields(source, example))
+    # CatBoost itself rounds to float32.
+    limits = {FEATURES: WHOLE_FLOAT32}
+    fields = widened(fields, largest_sizes(fields, example).tolist(), limits)
     plain = not source.is_named and all(field.dtype == "float" for field in fields)
     return Signature(
         inputs=(TensorSpec(FEATURES, "float32", ("N", len(fields))),),

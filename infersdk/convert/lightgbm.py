@@ -33,12 +33,16 @@ from infersdk.convert.registry import Written
 from infersdk.convert.tree_graph import EXACT, FEATURES, Graph, floor_float32
 from infersdk.convert.tree_rows import (
     FLOAT32_MAX,
+    WHOLE_FLOAT32,
+    WHOLE_FLOAT64,
     ColumnEdges,
     dtype_of_column,
     example_matrix,
     frame_dtypes,
     hold_whole_numbers,
+    largest_sizes,
     pandas_categories,
+    widened,
 )
 from infersdk.convert.tree_rows import edge_rows as rows_at_edges
 from infersdk.errors import UnsupportedModelError
@@ -61,8 +65,6 @@ _COLLAPSED_GAP = 8
 """And so are thresholds this close even if alone: a quarter of their gap is lost in float32."""
 _MAX_RANKS = 1 << 12
 """A column with more thresholds is left to float32: ranking it would cost more than the trees."""
-_WHOLE_FLOAT32 = 1 << 24
-"""float32 holds every whole number below this."""
 
 
 def can_convert(model: object) -> bool:
@@ -314,6 +316,8 @@ def _inputs(
         replace(field, input=placed[index][0], column=placed[index][1])
         for index, field in enumerate(fields)
     )
+    limits = {FEATURES: WHOLE_FLOAT32, EXACT: WHOLE_FLOAT64}
+    fields = widened(fields, largest_sizes(fields, example).tolist(), limits)
     inputs = []
     if plain:
         inputs.append(TensorSpec(FEATURES, "float32", ("N", len(plain))))
@@ -332,17 +336,23 @@ def _needs_float64(
     does not where all numbers of the example are float32.
     """
     limits = source.thresholds(index)
-    limits = limits[np.abs(limits) <= FLOAT32_MAX]  # beyond is a split between numbers and NaN
+    size = np.inf if seen is None else np.abs(seen[np.isfinite(seen)]).max(initial=0.0)
+    if seen is None or size <= FLOAT32_MAX:
+        limits = limits[np.abs(limits) <= FLOAT32_MAX]  # beyond is a split between numbers and NaN
     if (
-        not 0 < len(limits) <= _MAX_RANKS
+        not len(limits) <= _MAX_RANKS
         or field.dtype not in ("float", "int")
         or field.encoding == "code"
         or source.n_categories(index)
         or source.is_linear
     ):
         return False
+    if seen is not None and size > (WHOLE_FLOAT32 if field.dtype == "int" else FLOAT32_MAX):
+        return True  # also where nothing is compared: float32 does not hold it
+    if not len(limits):
+        return False
     whole = hold_whole_numbers(limits)
-    large = bool(np.abs(limits).max() >= _WHOLE_FLOAT32)
+    large = bool(np.abs(limits).max() >= WHOLE_FLOAT32)
     if seen is not None:
         values = seen[np.isfinite(seen)]
         rounded = values.astype(np.float32).astype(np.float64)

@@ -345,7 +345,7 @@ def add_ranks(graph: Graph, values: str, thresholds: Sequence[NDArray[np.float64
     str
         Name of a float32 matrix (N, k).
     """
-    width = max(len(limits) for limits in thresholds)
+    width = max(1, *(len(limits) for limits in thresholds))
     padded = np.full((len(thresholds), width), np.inf)
     for row, limits in zip(padded, thresholds, strict=True):
         row[: len(limits)] = limits

@@ -9,7 +9,7 @@ whose float64 values float32 cannot tell apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,16 +21,24 @@ from infersdk.types import Field, Signature
 
 __all__ = [
     "FLOAT32_MAX",
+    "WHOLE_FLOAT32",
+    "WHOLE_FLOAT64",
     "ColumnEdges",
     "dtype_of_column",
     "edge_rows",
     "example_matrix",
     "frame_dtypes",
     "hold_whole_numbers",
+    "largest_sizes",
     "pandas_categories",
+    "widened",
 ]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+WHOLE_FLOAT32 = float(1 << 24)
+WHOLE_FLOAT64 = float(1 << 53)
+"""Up to which size a number of that type holds every whole number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +178,7 @@ def _draw(
 def example_matrix(fields: Sequence[Field], example: Any) -> NDArray[np.float64] | None:
     """Read the example as float64 with codes for categories; None where it is no table."""
     if hasattr(example, "dtypes") and hasattr(example, "columns"):
-        columns = []
+        columns: list[Any] = []
         for field in fields:
             if field.name not in example.columns:
                 return None
@@ -178,6 +186,8 @@ def example_matrix(fields: Sequence[Field], example: Any) -> NDArray[np.float64]
             if field.encoding == "code":
                 code = {value: float(i) for i, value in enumerate(field.categories or ())}
                 columns.append([code.get(value, np.nan) for value in series.tolist()])
+            elif field.dtype == "string":
+                columns.append(np.full(len(series), np.nan))
             else:
                 columns.append(series.to_numpy(dtype=np.float64, na_value=np.nan))
         matrix = np.column_stack(columns)
@@ -230,6 +240,40 @@ def dtype_of_column(dtype: Any) -> Literal["float", "int", "bool"]:
     if kind == "b":
         return "bool"
     return "int" if kind in "iu" else "float"
+
+
+def widened(
+    fields: Sequence[Field], largest: Sequence[float], limits: Mapping[str, float]
+) -> tuple[Field, ...]:
+    """Let columns of large whole numbers, as of ids, take any number.
+
+    A field of dtype "int" refuses numbers that the input does not hold exactly. A booster that rounds
+    them itself takes them.
+
+    Parameters
+    ----------
+    fields : sequence of Field
+    largest : sequence of float
+        The largest size of a number known of each column.
+    limits : Mapping of str to float
+        Up to which size each input holds every whole number.
+    """
+    return tuple(
+        replace(field, dtype="float", infinity="allow")
+        if field.dtype == "int"
+        and field.encoding == "value"
+        and size > limits.get(field.input or "", np.inf)
+        else field
+        for field, size in zip(fields, largest, strict=True)
+    )
+
+
+def largest_sizes(fields: Sequence[Field], example: Any) -> NDArray[np.float64]:
+    """Return the largest size of a finite number in each column of the example; zeros without one."""
+    seen = example_matrix(fields, example)
+    if seen is None:
+        return np.zeros(len(fields))
+    return np.where(np.isfinite(seen), np.abs(seen), 0.0).max(axis=0)
 
 
 def pandas_categories(

@@ -16,6 +16,7 @@ Tested with XGBoost 2.1 to 3.2; before 3.1 boosters hold no categories, and the 
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,10 +35,13 @@ from infersdk.convert.tree_graph import (
     add_two_classes,
 )
 from infersdk.convert.tree_rows import (
+    WHOLE_FLOAT32,
     ColumnEdges,
     dtype_of_column,
     frame_dtypes,
+    largest_sizes,
     pandas_categories,
+    widened,
 )
 from infersdk.convert.tree_rows import edge_rows as rows_at_edges
 from infersdk.convert.xgboost_dump import (
@@ -187,26 +191,35 @@ def edge_rows(
     DataFrame or ndarray of float64, n_rows rows
     """
     source = read(model)
-    columns, limits = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    limits, n_categories = _limits(source)
+    specials = () if np.isnan(source.missing) else (source.missing,)
+    edges = [
+        ColumnEdges(of_column, specials=specials, n_categories=n)
+        for of_column, n in zip(limits, n_categories, strict=True)
+    ]
+    return rows_at_edges(signature, edges, example, n_rows=n_rows, rng=rng)
+
+
+def _limits(source: Dump) -> tuple[list[NDArray[np.float64]], list[int]]:
+    """Return each column's thresholds, sorted, and one more than the largest category a split names."""
+    columns, conditions = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     n_categories = [0] * source.n_features
     for parsed in map(DumpedTree.of, source.trees):
         numeric = parsed.is_split & ~parsed.is_categorical
         columns.append(parsed.column[numeric])
-        limits.append(parsed.condition[numeric])
+        conditions.append(parsed.condition[numeric])
         for node in np.flatnonzero(parsed.is_categorical & parsed.is_split).tolist():
             column = int(parsed.column[node])
             top = int(parsed.members(node).max(initial=0))
             n_categories[column] = max(n_categories[column], top + 1)
     order = np.argsort(np.concatenate(columns), kind="stable")
     sorted_columns = np.concatenate(columns)[order]
-    sorted_limits = np.concatenate(limits)[order].astype(np.float64)
+    sorted_limits = np.concatenate(conditions)[order].astype(np.float64)
     bounds = np.searchsorted(sorted_columns, np.arange(source.n_features + 1))
-    specials = () if np.isnan(source.missing) else (source.missing,)
-    edges = [
-        ColumnEdges(np.unique(sorted_limits[start:stop]), specials=specials, n_categories=n)
-        for start, stop, n in zip(bounds[:-1], bounds[1:], n_categories, strict=True)
+    limits = [
+        np.unique(sorted_limits[start:stop]) for start, stop in itertools.pairwise(bounds.tolist())
     ]
-    return rows_at_edges(signature, edges, example, n_rows=n_rows, rng=rng)
+    return limits, n_categories
 
 
 def _signature(source: Dump, example: Any) -> Signature:
@@ -214,6 +227,11 @@ def _signature(source: Dump, example: Any) -> Signature:
     named = bool(source.feature_names)
     names = source.feature_names or tuple(f"f{i}" for i in range(source.n_features))
     fields = tuple(_field(source, index, name, dtypes) for index, name in enumerate(names))
+    if any(field.dtype == "int" for field in fields):
+        largest = largest_sizes(fields, example)
+        split = [float(np.abs(limits).max(initial=0.0)) for limits in _limits(source)[0]]
+        # XGBoost itself rounds to float32.
+        fields = widened(fields, np.maximum(largest, split).tolist(), {FEATURES: WHOLE_FLOAT32})
 
     methods: list[Method] = []
     outputs: list[TensorSpec] = []

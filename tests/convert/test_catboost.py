@@ -270,6 +270,17 @@ def test_large_numbers_are_rounded_as_catboost_rounds_them(data, assert_faithful
     assert_faithful(converter, model, rows=1.7e9 + rng.normal(size=(500, 4)) * 300)
 
 
+def test_ids_are_rounded_as_catboost_rounds_them():
+    import infersdk
+
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"id": 10**9 + rng.integers(0, 5000, 300), "n": np.arange(300)})
+    model = cb.CatBoostRegressor(**SMALL).fit(rows, rows["id"] // 500 % 3 + rows["n"] / 300)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_allclose(predictor.predict(rows), model.predict(rows), rtol=1e-5)
+
+
 def test_answers_far_from_zero_keep_their_digits(data, graph_answers):
     X, _, _, _, positive = data
     model = cb.CatBoostRegressor(**SMALL).fit(X, positive + 1e6)

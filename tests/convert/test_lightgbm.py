@@ -592,6 +592,32 @@ def test_a_predictor_falls_back_where_float32_loses_digits(timestamps):
     np.testing.assert_allclose(predictor.predict(rows), model.predict(rows))
 
 
+@pytest.mark.parametrize("start", [10**9, 10**15, 10**18])
+@pytest.mark.parametrize("used", [True, False])
+def test_ids_beyond_what_float32_holds(start, used):
+    """They are compared as float64; a column that no tree reads must not refuse them either."""
+    import infersdk
+
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame({"id": start + rng.integers(0, 500, 300), "n": rng.normal(size=300)})
+    model = lgb.LGBMRegressor(**SMALL)
+    model.fit(rows, rows["n"] + (rows["id"] % 250 > 99) * float(used))
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_allclose(predictor.predict(rows), model.predict(rows), rtol=1e-5, atol=1e-6)
+
+
+def test_numbers_beyond_float32_are_compared_as_float64(data):
+    import infersdk
+
+    _, full, _, _, positive = data
+    rows = full * 1e50
+    model = lgb.LGBMRegressor(**SMALL).fit(rows, positive)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    np.testing.assert_allclose(predictor.predict(rows), model.predict(rows), rtol=1e-5, atol=1e-6)
+
+
 def test_infinity_is_a_number_like_any_other():
     import infersdk
 

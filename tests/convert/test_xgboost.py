@@ -365,6 +365,23 @@ class TestTextOutsideAscii:
             converter.infer_signature(model, rows.assign(city=turned))
 
 
+@pytest.mark.parametrize("start", [10**8, 10**15, 10**18])
+def test_ids_are_rounded_as_xgboost_rounds_them(start):
+    import infersdk
+
+    rng = np.random.default_rng(0)
+    step = max(1, start >> 20)
+    rows = pd.DataFrame({"id": start + rng.integers(0, 500, 300) * step, "n": np.arange(300)})
+    model = xgb.XGBRegressor(**SMALL).fit(rows, (rows["id"] // step) % 7 + rows["n"] / 300)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "onnx", str(predictor.plan)
+    assert [field.dtype for field in predictor.signature.fields] == ["float", "int"]
+    np.testing.assert_allclose(predictor.predict(rows), model.predict(rows), rtol=1e-5)
+    named = xgb.Booster(model_file=bytearray(model.get_booster().save_raw()))
+    signature = converter.infer_signature(named)  # the thresholds tell it too
+    assert signature.fields[0].dtype == "float"
+
+
 def test_a_booster_over_named_columns(data, assert_faithful):
     names = ["a b", "[c]"[1:2], "d", "é"]
     matrix = xgb.DMatrix(data[0], data[4], feature_names=names)
