@@ -29,6 +29,7 @@ _BUILT_IN = (
     "xgboost",
     "lightgbm",
     "catboost",
+    "skorch",
     "statsmodels",
     "libsvm",
     "sklearn",
