@@ -32,6 +32,8 @@ def load(
     batching: Batching | None = None,
     opset: int | None = None,
     trust: bool | Sequence[str] = False,
+    precision: Literal["fp16", "int8", "int4"] | None = None,
+    max_drop: float = 0.01,
 ) -> Predictor:
     """Make a Predictor of any trained model.
 
@@ -63,6 +65,12 @@ def load(
         What a file may bring along that is more than data. True: anything, so that pickled and joblib
         files can be loaded; a pickle can run any code. Names: the types that a file may hold beside
         those of scikit-learn and numpy, and the ``module:function`` that it may call.
+    precision : {"fp16", "int8", "int4"}, optional
+        Keep the model in fewer bits, calibrated and measured on the example;
+        ``predictor.artifact.precision`` has size, speed and accuracy beside those in full precision.
+    max_drop : float
+        How far fewer bits may take answers from those in full precision: the share of rows with another
+        label, or 1 - R² of continuous answers (docs/precision.md). What goes further is refused.
 
     Returns
     -------
@@ -74,6 +82,8 @@ def load(
         No converter knows the model's type, or it is not fitted.
     ConversionError, ParityError
         Under ``on_mismatch="raise"`` only.
+    PrecisionError
+        `precision` does not apply to the model, or its answers move by more than `max_drop`.
     InputError
         The source model itself refuses the example.
     ArtifactError
@@ -91,11 +101,15 @@ def load(
     >>> iris.predict(X[:3])
     array([0, 0, 0])
     """
+    from infersdk.convert import precision as fewer_bits
     from infersdk.convert.conversion import convert_model
 
+    fewer_bits.check_options(precision, example, max_drop)
     conversion = convert_model(
         model, example=example, name=name, on_mismatch=on_mismatch, opset=opset, trust=trust
     )
+    if precision is not None:
+        conversion = fewer_bits.reduce(conversion, precision, example=example, max_drop=max_drop)
     return Predictor(conversion, execution=execution, batching=batching, example=example)
 
 
@@ -114,12 +128,14 @@ class _Convert:
         on_mismatch: Literal["raise", "warn"] = "raise",
         opset: int | None = None,
         trust: bool | Sequence[str] = False,
+        precision: Literal["fp16", "int8", "int4"] | None = None,
+        max_drop: float = 0.01,
     ) -> Artifact:
         """Convert a trained model to a proven ONNX model, to be saved and served elsewhere.
 
         Parameters
         ----------
-        model, example, name, opset, trust
+        model, example, name, opset, trust, precision, max_drop
             As for :func:`load`.
         on_mismatch : {"raise", "warn"}
             What happens when the converted model answers differently.
@@ -133,13 +149,15 @@ class _Convert:
         ------
         ConversionError
             The model cannot be converted, or not as a whole; ParityError where it answers differently.
-        UnsupportedModelError, InputError, ArtifactError, MissingDependencyError
+        UnsupportedModelError, PrecisionError, InputError, ArtifactError, MissingDependencyError
             As :func:`load`.
         """
         if on_mismatch not in ("raise", "warn"):
             raise ValueError(f"Expected on_mismatch to be 'raise' or 'warn', got {on_mismatch!r}")
+        from infersdk.convert import precision as fewer_bits
         from infersdk.convert.conversion import convert_model
 
+        fewer_bits.check_options(precision, example, max_drop)
         conversion = convert_model(
             model, example=example, name=name, on_mismatch=on_mismatch, opset=opset, trust=trust
         )
@@ -153,6 +171,11 @@ class _Convert:
                 "infersdk.load() and save that, or give the parts an ONNX form of their own with "
                 "@infersdk.convert.register"
             )
+        if precision is not None:
+            conversion = fewer_bits.reduce(
+                conversion, precision, example=example, max_drop=max_drop
+            )
+        assert conversion.artifact is not None
         return conversion.artifact
 
     def register(

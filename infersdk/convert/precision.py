@@ -33,14 +33,20 @@ from infersdk.convert.compare import Leaf
 from infersdk.convert.conversion import Conversion
 from infersdk.convert.parity import Converted, in_source_form
 from infersdk.convert.quantize import Feeds, Precision, Recipe, obstacle, recipes
-from infersdk.errors import ArtifactError, InputError, PrecisionError, SessionError
+from infersdk.errors import (
+    ArtifactError,
+    InputError,
+    MissingDependencyError,
+    PrecisionError,
+    SessionError,
+)
 from infersdk.types import MethodPrecision, PrecisionReport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-__all__ = ["reduce"]
+__all__ = ["check_options", "reduce"]
 
 logger = logging.getLogger("infersdk")
 
@@ -53,6 +59,25 @@ _TIMING_S = 0.5
 _MOST_SCORES = 1000
 _NO_SCORES = ("transform", "encode", "embed")
 """Methods whose columns are features, not classes."""
+
+
+def check_options(precision: str | None, example: Any, max_drop: float) -> None:
+    """Refuse what cannot be meant, before the model is converted.
+
+    Raises
+    ------
+    ValueError
+    """
+    if precision is None:
+        return
+    if precision not in get_args(Precision):
+        raise ValueError(f"Expected precision to be 'fp16', 'int8' or 'int4', got {precision!r}")
+    if isinstance(max_drop, bool) or not 0 <= max_drop <= 1:
+        raise ValueError(f"Expected max_drop to be a share from 0 to 1, got {max_drop!r}")
+    if example is None:
+        raise ValueError(
+            f"precision={precision!r} is measured on rows: pass some, best a few hundred, as example="
+        )
 
 
 def reduce(
@@ -81,14 +106,7 @@ def reduce(
     MissingDependencyError
         ONNX Runtime's Python package is not installed.
     """
-    if precision not in get_args(Precision):
-        raise ValueError(f"Expected precision to be 'fp16', 'int8' or 'int4', got {precision!r}")
-    if not 0 <= max_drop <= 1:
-        raise ValueError(f"Expected max_drop to be a share from 0 to 1, got {max_drop!r}")
-    if example is None:
-        raise ValueError(
-            f"precision={precision!r} is measured on rows: pass some, best a few hundred, as example="
-        )
+    check_options(precision, example, max_drop)
     artifact = conversion.artifact
     if artifact is None:
         raise PrecisionError(
@@ -333,8 +351,10 @@ def _notes(report: PrecisionReport) -> tuple[str, ...]:
 def _write(recipe: Recipe, graph: ModelProto, artifact: Artifact, feeds: Feeds) -> Artifact:
     try:
         reduced = recipe.write(graph, feeds)
-    except ModuleNotFoundError:
-        raise
+    except ModuleNotFoundError as exc:
+        raise MissingDependencyError.for_extra(
+            exc.name or "onnxruntime", "quantize", f"A model in {recipe.name}"
+        ) from exc
     except Exception as exc:  # the tools run over graphs that nobody has tried before
         logger.info("%s: the quantizer failed", recipe.name, exc_info=True)
         raise PrecisionError(
