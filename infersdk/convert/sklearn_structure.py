@@ -166,23 +166,30 @@ def follow(model: Any, columns: Sequence[Sequence[int]], hints: list[Hint]) -> l
         result: list[list[int]] = []
         positions = model._transformer_to_input_indices
         for label, step, _ in model.transformers_:
-            chosen = [columns[int(index)] for index in positions[label]]
+            # Of what a step before made new, only the steps themselves know how much it is.
+            chosen = [
+                columns[int(index)] if int(index) < len(columns) else []
+                for index in positions[label]
+            ]
             if step == "drop":
                 continue
             if isinstance(step, str):
                 _use(chosen, hints)
-                result.extend(list(item) for item in chosen)
-            elif chosen:
-                result.extend(follow(step, chosen, hints))
+                made = [list(item) for item in chosen]
+            else:
+                made = follow(step, chosen, hints) if chosen else []
+            place = model.output_indices_[label]
+            width = place.stop - place.start
+            result.extend(made if len(made) == width else [[] for _ in range(width)])
         return result
     if name == RESAMPLER:
         return [list(item) for item in columns]
     inner = inner_models(model)
     if inner:
-        made: list[list[int]] = []
+        alike: list[list[int]] = []
         for part in inner:
-            made = follow(part, columns, hints)
-        return made if len(inner) == 1 else []
+            alike = follow(part, columns, hints)
+        return alike if len(inner) == 1 else []
     _use(columns, hints)
     if name in _ENCODERS:
         for item, categories in zip(columns, model.categories_, strict=False):
