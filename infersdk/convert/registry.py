@@ -31,8 +31,11 @@ _BUILT_IN = (
     "catboost",
     "skorch",
     "statsmodels",
+    "spark",
     "libsvm",
     "sklearn",
+    "keras",
+    "tensorflow",
     "sentence_transformers",
     "transformers",
     "jax",
@@ -47,6 +50,7 @@ EXPORTERS = frozenset(
         "onnxscript",
         "sentence_transformers",
         "skl2onnx",
+        "tf2onnx",
         "tokenizers",
         "transformers",
     }
@@ -54,11 +58,8 @@ EXPORTERS = frozenset(
 
 # Frameworks without a converter here that write ONNX files themselves, and how.
 _OWN_EXPORT = {
-    "keras": 'model.export("model.onnx", format="onnx")',
     "paddle": "paddle2onnx",
     "pyspark": "onnxmltools.convert_sparkml",
-    "tensorflow": "tf2onnx",
-    "tf_keras": "tf2onnx",
 }
 
 

@@ -100,7 +100,7 @@ def test_a_class_instead_of_a_model_is_pointed_out():
 
 @pytest.mark.parametrize(
     ("package", "way"),
-    [("paddle", "paddle2onnx"), ("keras", "model.export"), ("tensorflow", "tf2onnx")],
+    [("paddle", "paddle2onnx")],
 )
 def test_a_framework_with_its_own_export_is_told_how(package, way):
     model = type("Model", (), {"__module__": f"{package}.core"})()

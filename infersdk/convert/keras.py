@@ -1,0 +1,335 @@
+"""Keras 3 models: functional, sequential and subclassed, on the tensorflow, torch and jax backends, and
+``.keras`` and ``.h5`` files by their path. Tested with Keras 3.15 on TensorFlow 2.21, PyTorch 2.13 and JAX 0.10.
+
+The example
+    One array; a tuple, list or dict of arrays as ``predict()`` takes them; or, where ``call()`` has several
+    parameters, a tuple of arrays in their order. A functional or sequential model over numbers says itself what
+    it takes, and needs none: one is made up then.
+
+Methods
+    ``predict`` and calling the model (``__call__``); both answer with arrays, as in inference: dropout is off,
+    batch normalization uses what it learned. Of a model whose ``predict`` is its own code, or whose rows depend
+    on each other, Keras answers ``predict``.
+
+Dynamic axes
+    Axes that the model declares open are open in the graph, or the model is served natively. Of a subclassed
+    model they are found by asking it at other sizes.
+
+Files
+    Opened with ``safe_mode=True`` and without their optimizer: code that a file brings (a Lambda layer) is refused.
+
+Known losses
+    - Text through TextVectorization or Hashing, strings in answers, ragged and sparse tensors, nested answers and
+      random answers have no graph; such a model is served natively. StringLookup and IntegerLookup with a
+      vocabulary convert on the tensorflow backend.
+    - A stateful RNN is refused: calls of different users would meet in its state.
+    - On the torch backend recurrent layers over any length, and on the jax backend resizing, 3-D convolutions
+      and a few more, are served natively; the tensorflow backend converts them.
+    - bfloat16 models are served natively, because ONNX Runtime has no such arithmetic on the CPU.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from infersdk.convert.keras_calls import (
+    Layout,
+    ask,
+    declared_inputs,
+    layout_of,
+    predicts_as_called,
+    state_kept,
+)
+from infersdk.convert.registry import Written
+from infersdk.convert.tensorflow_proof import edges, prove
+from infersdk.convert.tensorflow_silence import quiet, quiet_import
+from infersdk.convert.tensorflow_study import (
+    BATCH,
+    ROWS,
+    Subject,
+    answers_repeat,
+    first_sentence,
+    in_kind,
+    made_up,
+    refuse_unwritable,
+    relaxed,
+    study,
+    without_lengths,
+)
+from infersdk.errors import (
+    ArtifactError,
+    ConversionError,
+    MissingDependencyError,
+    UnsupportedModelError,
+)
+from infersdk.types import Method, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = [
+    "EXTRA",
+    "FRAMEWORK",
+    "call",
+    "can_convert",
+    "edge_rows",
+    "infer_signature",
+    "open_source",
+    "to_onnx",
+]
+
+FRAMEWORK = "Keras"
+EXTRA = "keras"
+
+_SUFFIXES = (".keras", ".h5", ".hdf5")
+
+_opened: dict[tuple[str, int, int], Any] = {}
+_opening = threading.Lock()
+
+
+def can_convert(model: Any) -> bool:
+    """Whether this is a Keras model or layer, or the path of a saved one; imports nothing."""
+    if isinstance(model, str | os.PathLike):
+        path = os.fspath(model)
+        return isinstance(path, str) and path.lower().endswith(_SUFFIXES)
+    return any(
+        (base.__module__, base.__name__) == ("keras.src.layers.layer", "Layer")
+        for base in type(model).__mro__
+    )
+
+
+def open_source(model: Any) -> Any:
+    """Return the model that a path leads to; a model itself as it is.
+
+    A file is opened once, and again when it was written to since.
+
+    Raises
+    ------
+    ArtifactError
+        There is no such file, it is damaged, or it holds code or layers that are not known here.
+    MissingDependencyError
+        Keras is not installed.
+    """
+    if not isinstance(model, str | os.PathLike):
+        return model
+    path = os.path.abspath(os.fspath(model))
+    try:
+        found = os.stat(path)
+    except OSError as exc:
+        raise ArtifactError(f"Expected a Keras file, found none at `{path}`: {exc}") from exc
+    key = (path, found.st_mtime_ns, found.st_size)
+    with _opening:
+        if key not in _opened:
+            _opened[key] = _load(path)
+        return _opened[key]
+
+
+def infer_signature(model: Any, example: Any = None) -> Signature:
+    """Ask the model about the example, and at other sizes, to learn what it takes and gives.
+
+    Raises
+    ------
+    UnsupportedModelError
+        It is not built yet, or keeps state between calls.
+    ConversionError
+        An example is needed, or does not fit the model.
+    """
+    with quiet():
+        model = open_source(model)
+        _refuse_unserved(model)
+        layout, subject = _subject(model, example)
+        with state_kept(model):
+            found = study(_inspected(model, layout, subject))
+    outputs = () if found.answer is None else tuple(spec.name for spec in found.outputs)
+    form = "array" if found.answer is None else found.answer.form
+    keys = None if found.answer is None else found.answer.keys
+    called = Method("__call__", outputs, form=form, keys=keys)
+    methods: tuple[Method, ...] = (called,)
+    if hasattr(model, "predict") and _predictable(model, subject):
+        rows_separate = any(spec.shape and spec.shape[0] == BATCH for spec in found.inputs)
+        if predicts_as_called(model) and rows_separate:
+            methods = (Method("predict", outputs, form=form, keys=keys), called)
+        else:
+            # No graph has such an output, and so Keras answers.
+            methods = (called, Method("predict", ("answer of predict",)))
+    return Signature(found.inputs, found.outputs, methods, container="tensors")
+
+
+def to_onnx(
+    model: Any, signature: Signature, *, example: Any = None, opset: int | None = None
+) -> Written:
+    """Export the model by its backend's exporter, and prove the graph at several sizes.
+
+    Raises
+    ------
+    UnsupportedModelError
+        The answer is nested or no dense tensor, or the model is random or keeps state.
+    ConversionError
+        The exporter cannot write it, or the graph answers differently.
+    """
+    with quiet():
+        model = open_source(model)
+        layout, subject = _subject(model, example)
+        refuse_unwritable(type(model).__name__, subject, signature)
+        if not answers_repeat(subject):
+            raise UnsupportedModelError(
+                f"{type(model).__name__} gives two answers to the same rows: it is random also in inference"
+            )
+        graph, notes = _proven(model, layout, subject, signature, opset)
+        return Written(graph, (*_notes(model, signature, example), *notes))
+
+
+def call(model: Any, method: str, rows: Any) -> Any:
+    """Answer rows as the model itself does in inference.
+
+    Returns
+    -------
+    numpy.ndarray, or a tuple, list or dict of them
+        Torch tensors where the rows were torch tensors.
+    """
+    model = open_source(model)
+    layout, arrays = layout_of(model, rows)
+    if method == "predict" and not predicts_as_called(model):
+        (given,), _ = layout.arrange(arrays)
+        return model.predict(given, verbose=0)
+    if method not in ("predict", "__call__"):
+        raise UnsupportedModelError(
+            f"Expected method `predict` or `__call__` of a Keras model, got `{method}`"
+        )
+    return in_kind(rows, ask(model, layout, arrays))
+
+
+def edge_rows(
+    model: Any,
+    signature: Signature,
+    example: Any,
+    *,
+    n_rows: int,
+    rng: np.random.Generator,
+) -> Any:
+    """Make rows that provoke differences: noisy, negated, zero, enlarged. Integers and text stay as they are.
+
+    Returns
+    -------
+    dict of numpy.ndarray, or None
+        By the inputs' names; fewer than ``n_rows`` where rows are large.
+    """
+    with quiet():
+        model = open_source(model)
+        try:
+            _, subject = _subject(model, example)
+        except ConversionError:
+            return None
+        return edges(subject, signature, n_rows, rng)
+
+
+def _proven(
+    model: Any, layout: Layout, subject: Subject, signature: Signature, opset: int | None
+) -> tuple[ModelProto, list[str]]:
+    """Export with every axis open that the model leaves open, or only with those that it declares."""
+    from infersdk.convert.keras_export import export
+
+    inputs = [spec for spec in signature.inputs if isinstance(spec, TensorSpec)]
+    outputs = [spec for spec in signature.outputs if isinstance(spec, TensorSpec)]
+    try:
+        graph = export(model, layout, subject, inputs, outputs, opset)
+        prove(graph, subject, inputs)
+        return graph, []
+    except UnsupportedModelError:
+        raise
+    except ConversionError as exc:
+        fixed, sizes = without_lengths(inputs, subject.arrays)
+        if not sizes or any(shape is not None for shape in layout.declared):
+            raise
+        failure = str(exc)
+    graph = export(model, layout, subject, fixed, relaxed(outputs, sizes), opset)
+    prove(graph, subject, fixed)
+    return graph, [f"Fixed at the example's size: {', '.join(sorted(sizes))}. {failure}"]
+
+
+def _subject(model: Any, example: Any) -> tuple[Layout, Subject]:
+    if example is None:
+        declared = declared_inputs(model)
+        if declared is not None:
+            example = tuple(
+                made_up(dtype or "float32", shape)
+                for dtype, shape in zip(declared.dtypes, declared.declared, strict=True)
+            )
+    layout, arrays = layout_of(model, example)
+    if any(array.ndim and not array.shape[0] for array in arrays):
+        raise ConversionError("Expected at least one row as the example, got none")
+    return layout, Subject(
+        layout.names, arrays, layout.declared, lambda given: ask(model, layout, given)
+    )
+
+
+def _inspected(model: Any, layout: Layout, subject: Subject) -> Subject:
+    """Say what is known of the rows before the model is asked."""
+    from infersdk.convert.keras_export import rows_may_separate
+
+    inputs = [
+        TensorSpec(name, array.dtype.name, array.shape)
+        for name, array in zip(subject.names, subject.arrays, strict=True)
+    ]
+    return replace(subject, may_separate=rows_may_separate(model, layout, inputs))
+
+
+def _predictable(model: Any, subject: Subject) -> bool:
+    """Whether ``predict`` could take these inputs: it passes one argument."""
+    layout, _ = layout_of(model, dict(zip(subject.names, subject.arrays, strict=True)))
+    args, kwargs = layout.arrange(subject.arrays)
+    return len(args) == 1 and not kwargs
+
+
+def _refuse_unserved(model: Any) -> None:
+    if not model.built:
+        raise UnsupportedModelError(
+            f"{type(model).__name__} is not built yet, so it has no weights. Call it on a batch, fit it, or "
+            "load its weights first"
+        )
+    parts = model._flatten_layers() if hasattr(model, "_flatten_layers") else [model]
+    for part in parts:
+        if getattr(part, "stateful", False):
+            raise UnsupportedModelError(
+                f"Layer `{part.name}` is stateful: it carries its state from call to call, where calls of "
+                "different users would meet. Build the model with stateful=False"
+            )
+
+
+def _notes(model: Any, signature: Signature, example: Any) -> list[str]:
+    notes = []
+    if example is None:
+        notes.append("The example was made up from the inputs that the model declares")
+    names = {dim for spec in signature.inputs for dim in getattr(spec, "shape", None) or ()}
+    if ROWS in names:
+        notes.append(
+            "A row's answer depends on the rows beside it, so rows of different callers are not put "
+            "into one batch"
+        )
+    elif BATCH not in names:
+        notes.append("The model takes the example's number of rows only")
+    return notes
+
+
+def _load(path: str) -> Any:
+    try:
+        with quiet_import():
+            import keras
+    except ModuleNotFoundError as exc:
+        if exc.name != "keras":
+            raise
+        raise MissingDependencyError.for_extra("keras", EXTRA, "Opening a Keras file") from exc
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as exc:
+        # Keras raises whatever its reader met: OSError, ValueError, TypeError, KeyError, ...
+        raise ArtifactError(
+            f"Keras cannot open `{path}`: {first_sentence(exc)}. If it holds layers of your own, import the "
+            "module that registers them (keras.saving.register_keras_serializable), or load it yourself and "
+            "pass the model"
+        ) from exc
