@@ -34,6 +34,8 @@ def examine_model(model: str, *, example: str | None, trust: bool) -> Diagnosis:
             return diagnose(source, rows, trust=trust)
         except (InputError, ArtifactError) as exc:
             screen.fail(str(exc))
+            if "trust=" in str(exc):
+                screen.fail("On the command line: --trust")
             raise typer.Exit(2) from exc
 
 

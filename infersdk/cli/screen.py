@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _BAR = 40
+_WARNING_CHARS = 200
 _COLOR = {
     "proven": "green",
     "onnx": "green",
@@ -135,7 +136,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
         if change.do:
             say(f"  -> {change.do}")
     for text in diagnosis.warnings:
-        say(f"warned: {text}", style="dim")
+        say(f"warned: {text.splitlines()[0][:_WARNING_CHARS]}", style="dim")
 
 
 def show_parity(report: ParityReport) -> None:

@@ -38,7 +38,7 @@ ADVICE: tuple[Advice, ...] = (
     # What the model lacks before anything else can be said about it.
     Advice(
         r"there were no rows to compare|an example is needed|pass an example|pass one batch as example",
-        "Pass example=: a few hundred rows of the training data, with its dtypes",
+        "Pass an example (example=, --example): a few hundred rows of the training data, with its dtypes",
     ),
     Advice(r"unfitted|not fitted|fitted .*, got|call fit\(\)|untrained", "Fit the model first"),
     Advice(r"the class .* itself|not the class", "Pass the fitted object, not its class"),

@@ -20,10 +20,10 @@ from infersdk.convert.compare import Leaf
 from infersdk.convert.conversion import Conversion, convert_model
 from infersdk.convert.distribution import OutputErrors
 from infersdk.errors import (
+    ConversionError,
     InferSDKError,
     MissingDependencyError,
     SessionError,
-    UnsupportedModelError,
 )
 from infersdk.types import ParityReport, Plan, PlanPart
 
@@ -196,7 +196,7 @@ def diagnose(
                 model = model_file.open_model_file(model, trust)
                 kind = _kind_of(model)
             conversion = convert_model(model, example=example, name=name, trust=trust)
-        except (UnsupportedModelError, MissingDependencyError) as exc:
+        except (ConversionError, MissingDependencyError) as exc:
             why = str(exc)
             return Diagnosis(
                 name=name,

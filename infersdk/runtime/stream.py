@@ -127,8 +127,7 @@ class Stream:
         self._enter()
         try:
             rows.update(self._state)
-            predictor = self._predictor
-            return self._keep(predictor(**rows, timeout_s=timeout_s, priority=priority))
+            return self._keep(self._predictor(rows, timeout_s=timeout_s, priority=priority))
         finally:
             self._busy.release()
 
@@ -140,10 +139,8 @@ class Stream:
         self._enter()
         try:
             rows.update(self._state)
-            predictor = self._predictor
-            return self._keep(
-                await predictor.apredict(rows, timeout_s=timeout_s, priority=priority)
-            )
+            answer = await self._predictor.apredict(rows, timeout_s=timeout_s, priority=priority)
+            return self._keep(answer)
         finally:
             self._busy.release()
 

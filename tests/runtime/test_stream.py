@@ -142,7 +142,7 @@ def test_two_calls_at_once_are_refused() -> None:
         def __init__(self, predictor: Any) -> None:
             self.name, self.signature = predictor.name, predictor.signature
 
-        def __call__(self, **rows: Any) -> dict[str, Any]:
+        def __call__(self, rows: Any, **options: Any) -> dict[str, Any]:
             inside.set()
             assert go_on.wait(60)
             return {"y": rows["x"], "next": rows["state"]}
