@@ -145,7 +145,7 @@ class Subject:
         try:
             if self._compiled is None:
                 return self.traced(*arrays)
-            return jax.eval_shape(self.traced, *arrays)  # type: ignore[no-any-return]
+            return jax.eval_shape(self.traced, *arrays)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
             self._compiled = None
             return self.shapes(arrays)
@@ -318,10 +318,12 @@ def _rebuilt(model: Any, change: Callable[[Any], Any]) -> Callable[..., Any]:
         }
         return functools.partial(_rebuilt(model.func, change), *args, **keywords)
     if isinstance(model, types.MethodType):
-        if _is_linen(model.__self__) and model.__self__.scope is None:
+        owner: Any = model.__self__
+        if _is_linen(owner) and owner.scope is None:
             return model  # module.apply, which a partial gives the variables
-        return getattr(change(model.__self__), model.__name__)  # type: ignore[no-any-return]
-    return change(model) if _is_module(model) else model  # type: ignore[no-any-return]
+        method: Callable[..., Any] = getattr(change(owner), model.__name__)
+        return method
+    return change(model) if _is_module(model) else model
 
 
 def _evaluated(module: Any) -> Any:
@@ -354,7 +356,7 @@ def _unbound(module: Any) -> tuple[Any, Any]:
             "`module.bind(variables)`, or `functools.partial(module.apply, variables, train=False)` where "
             "it takes such arguments"
         )
-    return module.unbind()  # type: ignore[no-any-return]
+    return module.unbind()
 
 
 def _n_training(module: Any) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,6 +61,14 @@ EXPORTERS = frozenset(
 _OWN_EXPORT = {
     "paddle": "paddle2onnx",
     "pyspark": "onnxmltools.convert_sparkml",
+}
+
+# Files that may hold a pickle, which runs whatever it likes, and what opens them.
+_OWN_LOADING = {
+    ".ckpt": "LightningModule.load_from_checkpoint",
+    ".joblib": "joblib.load",
+    ".pkl": "pickle.load",
+    ".pt2": "torch.export.load",
 }
 
 
@@ -233,13 +242,19 @@ def _refusal(model: Any) -> str:
     kind = type(model)
     supported = ", ".join(converter.FRAMEWORK for converter in _converters())
     if isinstance(model, str | os.PathLike):
+        how = _OWN_LOADING.get(os.path.splitext(os.fspath(model))[1], "its framework")
         return (
             f"Expected a model of {supported}, got the path {os.fspath(model)!r}. Only .onnx files are "
-            "opened by their path; load the model with its framework and pass the model itself"
+            f"opened by their path; load the model with {how} and pass the model itself"
         )
     start = f"Expected a model of {supported}, got `{kind.__module__}.{kind.__qualname__}`. "
     if isinstance(model, type):
         return start + f"Pass a fitted `{model.__name__}`, not the class itself"
+    if isinstance(model, types.FunctionType):
+        return start + (
+            "A plain function says nothing about itself: pass jax.jit(f) if it is one of JAX, tf.function(f) "
+            "if it is one of TensorFlow, or use @infersdk.batched"
+        )
     for base in kind.__mro__:
         export = _OWN_EXPORT.get(base.__module__.partition(".")[0])
         if export:

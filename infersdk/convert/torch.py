@@ -1,10 +1,14 @@
 """PyTorch: ``nn.Module``, ``torch.export.ExportedProgram`` and TorchScript modules. Tested with 2.13.
 
+A LightningModule (tested with lightning 2.6) is answered as its ``forward()`` does without a trainer:
+``self.log`` does nothing. A ``.ckpt`` file is a pickle and is not opened; pass the module that
+``load_from_checkpoint`` returns.
+
 The example
     One tensor or numpy array; a tuple of them, passed by position; or a dict, passed by the names of
     ``forward()``'s parameters (or as the one dict that ``forward()`` takes). It is needed, except by a
-    ``Linear`` layer, a ``Sequential`` that begins with one, and an ``ExportedProgram``, which know their
-    inputs.
+    ``Linear`` layer, a ``Sequential`` that begins with one, an ``ExportedProgram`` and a LightningModule
+    with an ``example_input_array``, which know their inputs.
 
 Dynamic axes
     The model is run at other sizes to learn which axes it takes at any size, and the graph is run beside
@@ -309,6 +313,8 @@ def _example(model: Any, example: Any) -> Any:
     model = unwrap(model)
     if is_exported_program(model) and model.example_inputs is not None:
         return exported_example(model)
+    if (own := _own_example(model)) is not None:
+        return own
     first = model
     while not is_script(first) and type(first).__name__ == "Sequential" and len(first):
         first = first[0]
@@ -322,11 +328,17 @@ def _example(model: Any, example: Any) -> Any:
     )
 
 
+def _own_example(model: Any) -> Any:
+    """The ``example_input_array`` of a LightningModule, if it has one."""
+    own = getattr(unwrap(model), "example_input_array", None)
+    return tuple(own) if isinstance(own, list) else own
+
+
 def _notes(
     model: Any, subject: Subject, rows: Any, signature: Signature, example: Any
 ) -> list[str]:
     notes = []
-    if example is None and not is_exported_program(model):
+    if example is None and not is_exported_program(model) and _own_example(model) is None:
         notes.append("The example was made up from the first layer's in_features")
     if not is_exported_program(model):
         training = sum(module.training for module in model.modules())

@@ -142,7 +142,8 @@ def with_gradients(module: Any) -> Any:
 def eval_view(model: Any) -> Any:
     """Return what answers as ``model.eval()`` would, without touching the module's training flags.
 
-    A module already in eval mode is returned as it is. Otherwise a copy of the module tree that shares
+    A module already in eval mode is returned as it is, unless it is a LightningModule that its trainer still
+    holds: ``self.log`` would raise outside of the trainer's loops, and does nothing in a copy. Otherwise a copy of the module tree that shares
     every parameter and buffer, so that it follows further training; it is kept until the module goes or
     one of its parts is exchanged. (TorchScript cannot share: its view keeps the weights it was made of.)
     """
@@ -152,7 +153,7 @@ def eval_view(model: Any) -> Any:
             kept = _EVAL_VIEWS[model] = (None, model.module())
         return kept[1]
     modules = list(model.modules())
-    if not any(module.training for module in modules):
+    if not any(module.training or _has_trainer(module) for module in modules):
         return model
     model = unwrap(model)
     if is_script(model):
@@ -208,6 +209,10 @@ def _copy(model: Any, replace: Callable[[Any, bool], Any]) -> Any:
             "never converted in place. Keep locks, files and generators out of the module, or call "
             "eval() to serve it natively"
         ) from exc
+
+
+def _has_trainer(module: Any) -> bool:
+    return getattr(module, "_trainer", None) is not None and hasattr(module, "log")
 
 
 def _script_copy(model: Any) -> Any:
