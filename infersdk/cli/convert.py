@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,13 @@ def convert(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name in messages.")] = None,
+    precision: Annotated[
+        Literal["fp16", "int8", "int4"] | None,
+        typer.Option(help="Fewer bits: smaller and mostly faster, less exact. Needs an example."),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="With --precision: how far answers may move before it is refused.")
+    ] = 0.01,
     trust: Annotated[
         bool, typer.Option("--trust", help="Open files that execute code, such as pickles.")
     ] = False,
@@ -48,7 +55,14 @@ def convert(
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                artifact = infersdk.api.convert(source, example=rows, name=name, trust=trust)
+                artifact = infersdk.api.convert(
+                    source,
+                    example=rows,
+                    name=name,
+                    precision=precision,
+                    max_drop=max_drop,
+                    trust=trust,
+                )
             path = artifact.save(output)
         except ConversionError as exc:
             screen.fail(str(exc))
@@ -56,10 +70,12 @@ def convert(
             if do:
                 screen.fail(f"-> {do}")
             raise typer.Exit(1) from exc
-        except (InferSDKError, OSError) as exc:
+        except (InferSDKError, OSError, ValueError) as exc:
             screen.fail(str(exc))
             raise typer.Exit(2) from exc
     screen.say(f"{path}: {artifact.size_bytes:,} bytes")
+    if artifact.precision is not None:
+        screen.say(str(artifact.precision))
     if artifact.parity is not None:
         screen.show_parity(artifact.parity)
     else:

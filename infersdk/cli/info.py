@@ -66,6 +66,8 @@ def info(
                 for field in signature.fields
             ],
         )
+    if artifact.precision is not None:
+        screen.say(str(artifact.precision))
     if artifact.parity is not None:
         screen.show_parity(artifact.parity)
     else:
@@ -85,6 +87,7 @@ def _to_json(artifact: Artifact) -> dict[str, Any]:
         "sha256": artifact.digest,
         "signature": artifact.signature.to_json(),
         "plan": artifact.plan.to_json(),
+        "precision": None if artifact.precision is None else artifact.precision.to_json(),
         "parity": None if artifact.parity is None else artifact.parity.to_json(),
         "provenance": None if artifact.provenance is None else artifact.provenance.to_json(),
     }

@@ -154,6 +154,27 @@ def test_convert_refuses_what_does_not_convert(folder: Path) -> None:
     assert not (folder / "own.onnx").exists()
 
 
+@pytest.mark.slow
+def test_convert_in_fewer_bits(folder: Path) -> None:
+    pytest.importorskip("torch", reason="the model is PyTorch's")
+    (folder / "net.py").write_text(
+        "import torch\n"
+        "torch.manual_seed(0)\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(3, 512), torch.nn.ReLU(), torch.nn.Linear(512, 2)).eval()\n"
+        "rows = torch.randn(64, 3)\n"
+    )
+    words = ("convert", "net:model", "-o", "net.onnx", "--precision", "fp16")
+    refused = _typed(*words)
+    assert refused.exit_code == 2
+    assert "example" in refused.output
+    done = _typed(*words, "--example", "net:rows")
+    assert done.exit_code == 0, done.output
+    assert "fp16" in done.stdout
+    report = _json(_typed("info", "net.onnx", "--json"))["precision"]
+    assert report["precision"] == "fp16"
+    assert _typed(*words, "--example", "net:rows", "--max-drop", "0").exit_code == 1
+
+
 def test_pickles_are_opened_on_trust_only(folder: Path) -> None:
     import pickle
 

@@ -102,6 +102,15 @@ def test_a_model_that_converts_is_proven() -> None:
     assert found.methods[0] == "predict"
     assert found.parity is not None
     assert found.parity.passed
+    assert {one.method for one in found.errors} == set(found.methods)
+    compared = found.parity.n_example_rows + found.parity.n_edge_rows
+    for one in found.errors:
+        assert one.n_rows == compared
+        (method,) = [known for known in found.parity.methods if known.method == one.method]
+        if one.n_flips is None:
+            assert one.max_abs_error == method.max_abs_error
+        else:
+            assert one.n_flips == method.label_flips
     _is_json(found)
 
 
@@ -126,6 +135,49 @@ def test_a_model_without_rows_to_compare_is_unproven(monkeypatch: pytest.MonkeyP
     found = diagnose(LinearRegression().fit(*_rows()))
     assert (found.verdict, found.is_sound, found.parity) == ("unproven", False, None)
     assert "example=" in found.changes[0].do
+    _is_json(found)
+
+
+def _off_by(monkeypatch: pytest.MonkeyPatch, wrong: str, error: float) -> None:
+    """Let scikit-learn's answers to one method be others than the graph's."""
+    from infersdk.convert import sklearn as converter
+
+    right = converter.call
+
+    def call(model: Any, method: str, rows: Any) -> Any:
+        answer = right(model, method, rows)
+        return answer + error if method == wrong else answer
+
+    monkeypatch.setattr(converter, "call", call)
+
+
+def test_a_method_that_differs_is_told_from_those_that_agree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _off_by(monkeypatch, "decision_function", 0.5)
+    found = diagnose(_logistic(), _rows()[0])
+    assert (found.verdict, found.is_sound) == ("different", False)
+    assert [change.where for change in found.changes] == ["decision_function"]
+    assert "on_mismatch" in found.changes[0].do
+    # What differs is counted too, although a Predictor would not answer it from the graph.
+    (errors,) = [one for one in found.errors if one.method == "decision_function"]
+    assert errors.quantile(0.01) == pytest.approx(0.5, rel=0.26)
+    assert errors.max_abs_error == pytest.approx(0.5)
+
+
+def test_a_model_that_answers_differently_is_native_and_its_errors_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    _off_by(monkeypatch, "predict", 0.01)
+    X, y = _rows()
+    found = diagnose(LinearRegression().fit(X, y), X)
+    assert found.verdict == "native"
+    assert found.parity is not None
+    assert not found.parity.passed
+    (errors,) = found.errors
+    assert errors.decades().keys() <= {-3, -2}
     _is_json(found)
 
 
