@@ -40,7 +40,7 @@ from infersdk.errors import (
     PrecisionError,
     SessionError,
 )
-from infersdk.types import MethodPrecision, PrecisionReport
+from infersdk.types import MethodPrecision, PrecisionReport, TensorSpec, ValueSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -224,7 +224,7 @@ class _Trial:
             run_s=run_s,
             full_run_s=full_run_s,
         )
-        return replace(report, notes=_notes(report))
+        return replace(report, notes=_notes(report, recipe))
 
     def _time(
         self, ours: Converted, full: Converted
@@ -289,7 +289,8 @@ def _moved(
         else:
             drop = max(drop, 1 - _r2(a, b))
             both = np.isfinite(a) & np.isfinite(b)
-            error = max(error, float(np.max(np.abs(a - b), where=both, initial=0.0)))
+            apart = np.where(both, a, 0.0) - np.where(both, b, 0.0)
+            error = max(error, float(np.max(np.abs(apart), initial=0.0)))
             is_scores = by_row and full[0].ndim == 2 and 2 <= b.shape[1] <= _MOST_SCORES
             if not is_scores or method in _NO_SCORES:
                 continue
@@ -330,8 +331,12 @@ def _is_gain(report: PrecisionReport) -> bool:
     return smaller or any(ours < 0.9 * full for ours, full in pairs)
 
 
-def _notes(report: PrecisionReport) -> tuple[str, ...]:
+def _notes(report: PrecisionReport, recipe: Recipe) -> tuple[str, ...]:
     notes = []
+    if recipe.mixes_rows:
+        notes.append(
+            "the rows of a run share their scales, so rows of different callers are not put into one run"
+        )
     if report.is_slower:
         slowest = max(
             ours / full for ours, full in zip(report.run_s, report.full_run_s, strict=True)
@@ -360,9 +365,20 @@ def _write(recipe: Recipe, graph: ModelProto, artifact: Artifact, feeds: Feeds) 
         raise PrecisionError(
             f"ONNX Runtime's tool failed: {type(exc).__name__}: {str(exc)[:300]}"
         ) from exc
+    signature = artifact.signature
+    if recipe.mixes_rows:
+        for value in (*reduced.graph.input, *reduced.graph.output):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.dim_param == "N":
+                    dim.dim_param = "rows"
+        signature = replace(
+            signature,
+            inputs=tuple(map(_of_mixed_rows, signature.inputs)),
+            outputs=tuple(map(_of_mixed_rows, signature.outputs)),
+        )
     return Artifact(
         reduced,
-        signature=artifact.signature,
+        signature=signature,
         plan=artifact.plan,
         parity=artifact.parity,
         provenance=artifact.provenance,
@@ -374,6 +390,7 @@ def _write(recipe: Recipe, graph: ModelProto, artifact: Artifact, feeds: Feeds) 
 def _with_report(
     conversion: Conversion, full: Artifact, reduced: Artifact, report: PrecisionReport
 ) -> Conversion:
+    """Keep the report in the artifact, and one line of it in the plan."""
     note = (
         f"{report.precision}: {report.size_bytes / full.size_bytes:.2f} times the size, "
         f"{report.run_s[0] / report.full_run_s[0]:.2f} times the run time, answers dropped by "
@@ -384,14 +401,23 @@ def _with_report(
         parity = replace(parity, notes=(*parity.notes, "of the model in full precision"))
     document = {"version": 1, **report.to_json()}
     reduced = reduced.revised(
-        signature=full.signature,
+        signature=reduced.signature,
         plan=replace(full.plan, notes=(*full.plan.notes, note)),
         parity=parity,
         documents={"precision": document},
     )
     plan = replace(conversion.plan, notes=(*conversion.plan.notes, note))
     logger.info("%s", report)
-    return replace(conversion, plan=plan, artifact=reduced, parity=parity)
+    return replace(
+        conversion, plan=plan, artifact=reduced, parity=parity, signature=reduced.signature
+    )
+
+
+def _of_mixed_rows(spec: ValueSpec) -> ValueSpec:
+    """Take the name "N" from an axis: it is kept for rows that may share a run with any others."""
+    if not isinstance(spec, TensorSpec) or spec.shape is None:
+        return spec
+    return replace(spec, shape=tuple("rows" if dim == "N" else dim for dim in spec.shape))
 
 
 def _whole_graph(artifact: Artifact) -> ModelProto:

@@ -8,7 +8,7 @@ int8, calibrated
     calibration rows gave. Weights use 7 of the 8 bits: processors without VNNI instructions would
     overflow, and a model file goes to other machines.
 int8, dynamic
-    Weights as 8 bit numbers; the scales of what flows are computed in each run.
+    Weights as 8 bit numbers; the scales of what flows are computed in each run, over all of its rows.
 int4
     Weights of matrix products as 4 bit numbers, in blocks of 32 with a scale each; arithmetic in float32.
 """
@@ -54,10 +54,14 @@ Feeds = Sequence[dict[str, np.ndarray]]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way to fewer bits: what it is called, and what writes it."""
+    """One way to fewer bits: what it is called, and what writes it.
+
+    ``mixes_rows``: a row's answer depends on the rows beside it, which share its scales.
+    """
 
     name: str
     write: Callable[[onnx.ModelProto, Feeds], onnx.ModelProto]
+    mixes_rows: bool = False
 
 
 def recipes(precision: Precision, model: onnx.ModelProto) -> tuple[Recipe, ...]:
@@ -68,7 +72,9 @@ def recipes(precision: Precision, model: onnx.ModelProto) -> tuple[Recipe, ...]:
         return (Recipe(f"4 bit weights in blocks of {_BLOCK_WEIGHTS}", _int4),)
     kinds = {node.op_type for node in model.graph.node}
     calibrated = Recipe("8 bit weights and activations, calibrated", _int8_calibrated)
-    dynamic = Recipe("8 bit weights, activations scaled in each run", _int8_dynamic)
+    dynamic = Recipe(
+        "8 bit weights, activations scaled in each run", _int8_dynamic, mixes_rows=True
+    )
     if kinds.isdisjoint(("MatMul", "Gemm", "Conv")):
         return (dynamic,)
     # Convolutions of whole numbers with scales found at run time are slower than those of floats.
