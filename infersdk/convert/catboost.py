@@ -46,7 +46,7 @@ from infersdk.convert.tree_rows import (
     widened,
 )
 from infersdk.convert.tree_rows import edge_rows as rows_at_edges
-from infersdk.errors import UnsupportedModelError
+from infersdk.errors import InputError, UnsupportedModelError
 from infersdk.types import Field, Labels, Method, Signature, TensorSpec
 
 __all__ = ["EXTRA", "FRAMEWORK", "call", "can_convert", "edge_rows", "infer_signature", "to_onnx"]
@@ -79,9 +79,16 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
     Raises
     ------
+    InputError
+        The example is a Pool.
     UnsupportedModelError
         The model is not fitted.
     """
+    if type(example).__name__ == "Pool":
+        raise InputError(
+            "Expected rows as a DataFrame, an array or a list as example=, got a catboost.Pool, whose "
+            "rows cannot be read. Pass what the Pool was made of"
+        )
     return _signature(read(model), example)
 
 
@@ -269,8 +276,8 @@ def _fields(source: Dump, example: Any) -> list[Field]:
 
 def _categorical(name: str, index: int, values: Sequence[Any]) -> Field:
     """Describe a column of categories by those that the example shows; CatBoost takes none missing."""
-    plain = {value.item() if isinstance(value, np.generic) else value for value in values}
-    seen = [value for value in plain if isinstance(value, str | int)]
+    plain = (value.item() if isinstance(value, np.generic) else value for value in values)
+    seen = {value for value in plain if isinstance(value, str | int)}
     if all(isinstance(value, bool) for value in seen) and seen:
         return Field(
             name,
@@ -302,7 +309,9 @@ def _example_columns(names: Sequence[str], example: Any) -> list[Sequence[Any]] 
         known = {str(name): name for name in example.columns}
         if not all(name in known for name in names):
             return None
-        return [list(example[known[name]]) for name in names]
+        # What is there counts, not how often.
+        columns = (example[known[name]].unique() for name in names)
+        return [np.asarray(column, dtype=object).tolist() for column in columns]
     if isinstance(example, Mapping):
         example = [example]
     if isinstance(example, np.ndarray):

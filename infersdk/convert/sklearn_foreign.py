@@ -39,6 +39,11 @@ _REFUSED = {
 
 _CONVERTERS = {"catboost": "catboost", "lightgbm": "lightgbm", "xgboost": "xgboost"}
 
+_CATEGORIES = (
+    "its categorical features belong to a DataFrame of its own. Load the booster alone, or encode them "
+    "in a step before it"
+)
+
 
 def leaf(kind: Kind) -> Callable[..., Any]:
     """The function that writes one kind of answer of an estimator through sklearn-onnx."""
@@ -168,6 +173,8 @@ def other_framework(kind: Kind, estimator: Any) -> Callable[..., Any]:
 def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Columns) -> str:
     wanted = {"label": "predict", "predict": "predict", "proba": "predict_proba"}.get(kind)
     builder = writer.builder
+    if getattr(model, "get_cat_feature_indices", list)():  # CatBoost's
+        raise unsupported(model, _CATEGORIES)
     matrix = writer.numbers(columns, "float32")
     key = ("boosted", id(model), matrix)
     cache = writer.leaves
@@ -175,7 +182,7 @@ def _boosted(converter: Any, kind: Kind, writer: Writer, model: Any, columns: Co
         try:
             signature = converter.infer_signature(model, None)
             if any(f.encoding == "code" or f.dtype == "string" for f in signature.fields):
-                raise unsupported(model, "its categories belong to a DataFrame of its own")
+                raise unsupported(model, _CATEGORIES)
             written = converter.to_onnx(model, signature, opset=builder.opset)
         except InferSDKError:
             raise

@@ -414,6 +414,16 @@ def test_categories_in_an_array(data, assert_faithful):
         assert_faithful(converter, model, rows=table, example=example)
 
 
+@pytest.mark.parametrize("dtype", ["object", "string", "category"])
+def test_columns_of_text_of_any_dtype(dtype, frame, assert_faithful):
+    rows, target = frame
+    rows = rows[["age", "city", "shop"]].astype({"city": dtype, "shop": "category"})
+    model = cb.CatBoostRegressor(cat_features=["city", "shop"], **SMALL).fit(rows, target)
+    assert_faithful(converter, model, example=rows)
+    field = converter.infer_signature(model, rows).fields[1]
+    assert (field.dtype, field.source_dtype) == ("string", None)  # pandas would lose the unknown
+
+
 @pytest.mark.parametrize("one_hot", [2, 100])
 @pytest.mark.parametrize("few", [None, 3])
 def test_an_example_that_lacks_categories_is_not_enough(one_hot, few, frame):
@@ -432,6 +442,14 @@ def test_an_example_that_lacks_categories_is_not_enough(one_hot, few, frame):
 def test_a_model_that_is_not_fitted_is_refused():
     with pytest.raises(UnsupportedModelError, match="fitted CatBoostClassifier"):
         converter.infer_signature(cb.CatBoostClassifier())
+
+
+def test_a_pool_is_no_example(data):
+    import infersdk
+
+    model = cb.CatBoostRegressor(**SMALL).fit(data[0], data[4])
+    with pytest.raises(infersdk.InputError, match=r"Pool.*what the Pool was made of"):
+        infersdk.load(model, example=cb.Pool(data[0]))
 
 
 class OwnLoss:
@@ -588,3 +606,18 @@ def test_inside_scikit_learn(labels, data):
         np.testing.assert_allclose(
             predictor.predict_proba(full), model.predict_proba(full), atol=1e-6
         )
+
+
+def test_categories_inside_scikit_learn_are_served_natively(frame):
+    pytest.importorskip("sklearn", reason="the containers are scikit-learn's")
+    from sklearn.pipeline import make_pipeline
+
+    import infersdk
+
+    rows, target = frame
+    model = make_pipeline(cb.CatBoostRegressor(cat_features=CATEGORICAL, **SMALL))
+    model.fit(rows, target)
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.plan.kind == "native"
+    assert "categorical features belong to a DataFrame" in str(predictor.plan)
+    np.testing.assert_array_equal(predictor.predict(rows), model.predict(rows))
