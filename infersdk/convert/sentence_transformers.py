@@ -31,7 +31,7 @@ import numpy as np
 
 from infersdk.convert import transformers_graph as graphs
 from infersdk.convert.registry import Written
-from infersdk.convert.torch_copies import is_bfloat16
+from infersdk.convert.torch_copies import eval_view, is_bfloat16
 from infersdk.convert.torch_silence import quiet
 from infersdk.convert.transformers_tokenizer import Tokens, read_tokenizer
 from infersdk.errors import ConversionError, UnsupportedModelError
@@ -119,7 +119,7 @@ def to_onnx(
 
 
 def call(model: Any, method: str, rows: Any) -> Any:
-    """Answer as the model itself does.
+    """Answer as the model itself does, which puts itself into eval mode; so it is asked by way of a view.
 
     Parameters
     ----------
@@ -129,8 +129,7 @@ def call(model: Any, method: str, rows: Any) -> Any:
     -------
     numpy.ndarray
     """
-    source = _opened(model)
-    ask = getattr(source, method)
+    ask = getattr(eval_view(_opened(model)), method)
     rows = rows.tolist() if isinstance(rows, np.ndarray) else list(rows)
     with quiet():
         answer = ask(rows, show_progress_bar=False, convert_to_numpy=True)

@@ -30,6 +30,7 @@ Known losses
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -334,9 +335,8 @@ def _why_native(model: Any) -> str:
 
 def _why_generating(model: Any) -> str:
     name = type(model).__name__
-    if getattr(model.config, "is_encoder_decoder", False) and not name.endswith(
-        ("EncoderModel", "ForSequenceClassification")
-    ):
+    takes = inspect.signature(model.forward).parameters
+    if "decoder_input_ids" in takes and not name.endswith("ForSequenceClassification"):
         return (
             f"{name} writes its answer token by token, which is no graph. Pass its encoder alone, as "
             "(model.get_encoder(), tokenizer), or a pipeline, which is served natively"

@@ -67,16 +67,18 @@ class Tokens:
             arrays[name] = array
         return arrays
 
-    def _encode_one(self, row: Any) -> Any:
+    def _encode_one(self, row: Any) -> dict[str, list[int]]:
         first, *second = [row] if isinstance(row, str) else row
-        return self.tokenizer(
-            self.prefix + first,
-            *second,
+        # As lists of one, since a pair whose second text is empty would otherwise be no pair.
+        encoded = self.tokenizer(
+            [self.prefix + first],
+            *([text] for text in second),
             truncation=self.max_length is not None,
             max_length=self.max_length,
             return_attention_mask=True,
             return_token_type_ids="token_type_ids" in self.names,
         )
+        return {name: encoded[name][0] for name in self.names}
 
     def fill(self, name: str) -> int:
         """The number that an input is filled up with."""

@@ -84,13 +84,12 @@ class Tokenize:
         try:
             tokenizer = Tokenizer.from_str(document["json"])
             tokenizer.no_padding()
-            if document["max_length"] is None:
-                tokenizer.no_truncation()
-            else:
-                # Raises where not even the special tokens fit.
-                tokenizer.enable_truncation(
-                    document["max_length"], direction=document["truncation_side"]
-                )
+            tokenizer.no_truncation()
+            most = document["max_length"]
+            if most is not None:
+                if most <= tokenizer.num_special_tokens_to_add(is_pair=False):
+                    raise ValueError(f"max_length {most} leaves no room beside the special tokens")
+                tokenizer.enable_truncation(most, direction=document["truncation_side"])
             tokenizer.encode_special_tokens = document["split_special_tokens"]
         except Exception as exc:  # the package raises bare Exceptions
             raise ArtifactError(f"Model `{model}`: its tokenizer cannot be read: {exc}") from exc
