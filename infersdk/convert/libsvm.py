@@ -137,14 +137,14 @@ def to_onnx(
     builder = GraphBuilder(opset)
     columns = input_columns(builder, signature)
     rows = builder.matrix(tuple(columns[item.name] for item in signature.fields), "float64")
-    decision = _decision(builder, model, rows, len(signature.fields))
+    decision = decision_values(builder, model, rows, len(signature.fields))
     outputs = {"decision": decision, "prediction": decision}
     if signature.method("predict_proba") is not None:
-        outputs["probabilities"] = _probabilities(builder, model, decision)
+        outputs["probabilities"] = probabilities(builder, model, decision)
     if int(model.param.svm_type) == _ONE_CLASS:
         outputs["label"] = _above_zero(builder, decision)
     elif int(model.param.svm_type) in _CLASSIFIERS:
-        outputs["label"] = _elected(builder, decision, int(model.nr_class))
+        outputs["label"] = elected(builder, decision, int(model.nr_class))
     for spec in signature.outputs:
         assert isinstance(spec, TensorSpec)
         assert spec.shape is not None
@@ -274,7 +274,7 @@ def _kernel(builder: GraphBuilder, model: Any, rows: str, vectors: np.ndarray) -
     raise UnsupportedModelError(f"LIBSVM's kernel type {kind} is not known")
 
 
-def _decision(builder: GraphBuilder, model: Any, rows: str, width: int) -> str:
+def decision_values(builder: GraphBuilder, model: Any, rows: str, width: int) -> str:
     """float64 (N, K (K - 1) / 2), positive for the first class of a pair; (N, 1) without classes."""
     kernel = _kernel(builder, model, rows, _vectors(model, width))
     coefficients = np.array(model.get_sv_coef(), np.float64)
@@ -307,7 +307,7 @@ def _above_zero(builder: GraphBuilder, decision: str) -> str:
     return builder.cast(above, "bool", "int64")
 
 
-def _elected(builder: GraphBuilder, decision: str, k: int) -> str:
+def elected(builder: GraphBuilder, decision: str, k: int) -> str:
     """int64 (N,): the class that wins most pairs, the first of those that win as many."""
     first = np.zeros((len(_pairs(k)), k))
     lost = np.zeros(k)
@@ -320,7 +320,7 @@ def _elected(builder: GraphBuilder, decision: str, k: int) -> str:
     return builder.op("ArgMax", votes, axis=1, keepdims=0)
 
 
-def _probabilities(builder: GraphBuilder, model: Any, decision: str) -> str:
+def probabilities(builder: GraphBuilder, model: Any, decision: str) -> str:
     """float64 (N, K)."""
     constant = builder.constant
     k = int(model.nr_class)
