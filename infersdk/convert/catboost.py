@@ -122,9 +122,9 @@ def to_onnx(
     source = read(model)
     if source.withheld:
         kinds = [kind for kind in ("text", "embedding") if source.columns(kind)]
+        advice = f". Turn {' and '.join(kinds)} features into numbers before it" if kinds else ""
         raise UnsupportedModelError(
-            f"CatBoost gives no trees of {type(model).__name__}: {source.withheld}. Turn "
-            f"{' and '.join(kinds) or 'such'} features into numbers before the model."
+            f"CatBoost does not give the trees of this {type(model).__name__}: {source.withheld}{advice}"
         )
     if source.wrapper == "classifier" and source.loss not in KNOWN_CLASSIFIERS:
         raise UnsupportedModelError(

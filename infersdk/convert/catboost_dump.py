@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -218,7 +219,8 @@ def read(model: Any) -> Dump:
     try:
         dump = _json(model)
     except catboost.CatBoostError as error:
-        return _without_trees(model, str(error).rpartition(": ")[2])
+        # Without the file and line of CatBoost's source that it starts with.
+        return _without_trees(model, re.sub(r"^\S+:\d+: ", "", str(error)))
     info = dump["model_info"]
     params = info.get("params", {})
     params = json.loads(params) if isinstance(params, str) else params
@@ -265,7 +267,7 @@ def _prediction_type(model: Any) -> str:
 
 
 def _without_trees(model: Any, reason: str) -> Dump:
-    """Describe a model that has no JSON: one over text or embeddings."""
+    """Describe a model that has no JSON: one over text or embeddings, or with infinite borders."""
     names = tuple(str(name) for name in model.feature_names_)
     features = [Feature("float", -1)] * len(names)
     found: tuple[tuple[Literal["categorical", "text", "embedding"], Any], ...] = (
