@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -51,6 +51,8 @@ HALF_TOLERANCE = (1e-2, 1e-2)
 """rtol and atol of models that take or give float16 or bfloat16, which have 3 and 2 digits."""
 
 _CHUNK_ROWS = 512
+_CHUNK_TEXTS = 32
+"""All are filled up to the longest, and what a transformer needs of memory grows with its square."""
 _CHUNK_BYTES = 16 * 2**20
 _ALONE_ROWS = 16
 _BISECTIONS = 64
@@ -355,6 +357,8 @@ class _Judge:
             theirs: dict[str, list[Leaf]] | None = None
             for name in sorted(open_names):
                 in_batch = _row_of(chunk.ours[name], index, chunk.n_rows)
+                if in_batch is not None and signature.steps:
+                    in_batch = _cut_back(in_batch, ours[name])
                 if in_batch is None or self._agrees(name, ours[name], in_batch):
                     continue
                 # Perhaps the source itself answers a row alone otherwise than among others.
@@ -450,7 +454,8 @@ def _answer_lot(
     if not row_access.can_split(lot.rows, signature):
         _answer_whole(lot, lot.rows, 0, total, source, converted)
         return
-    step = int(np.clip(_CHUNK_BYTES // row_access.bytes_per_row(lot.rows), 1, _CHUNK_ROWS))
+    most = _CHUNK_TEXTS if any(item.kind == "tokenize" for item in signature.steps) else _CHUNK_ROWS
+    step = int(np.clip(_CHUNK_BYTES // row_access.bytes_per_row(lot.rows), 1, most))
     for first in range(0, total, step):
         if first and clock() > deadline:
             notes.append(f"{first} of {total} {lot.part} rows were compared before time was up")
@@ -580,6 +585,16 @@ def _row_of(answer: list[Leaf], index: int, n_rows: int) -> list[Leaf] | None:
     """One row of an answer; None where a part of it is not row by row."""
     rows = [leaf.row(index, n_rows) for leaf in answer]
     return None if None in rows else [leaf for leaf in rows if leaf is not None]
+
+
+def _cut_back(in_batch: list[Leaf], alone: list[Leaf]) -> list[Leaf]:
+    """Take off what a row of tokens was filled up with in its batch."""
+    cut = []
+    for leaf, own in zip(in_batch, alone, strict=True):
+        if leaf.value.ndim == own.value.ndim and not (leaf.is_sparse or own.is_sparse):
+            leaf = replace(leaf, value=leaf.value[tuple(map(slice, own.value.shape))])
+        cut.append(leaf)
+    return cut
 
 
 def _margins(chunk: _Chunk) -> NDArray[np.float64] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from infersdk.errors import ConversionError
 from infersdk.types import Dim, Field, Method, Signature, TensorSpec
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 __all__ = [
@@ -155,7 +157,31 @@ def write(
 
     document = tokens.document()
     graph, found = export(_subject(forward, tokens, rows), signature, opset=opset)
-    return Written(graph, (*notes, *found), documents={"tokenizer": document})
+    return Written(
+        graph,
+        (*notes, *found),
+        signature=_without_unread(signature, graph),
+        documents={"tokenizer": document},
+    )
+
+
+def _without_unread(signature: Signature, graph: onnx.ModelProto) -> Signature:
+    """Leave out inputs that the model takes and never reads, here and in the graph."""
+    read = {name for node in graph.graph.node for name in node.input}
+    for value in [value for value in graph.graph.input if value.name not in read]:
+        graph.graph.input.remove(value)
+    (step,) = signature.steps
+    return replace(
+        signature,
+        inputs=tuple(spec for spec in signature.inputs if spec.name in read),
+        steps=(
+            replace(
+                step,
+                outputs=tuple(name for name in step.outputs if name in read),
+                pad=tuple(item for item in step.pad if item[1] in read),
+            ),
+        ),
+    )
 
 
 def are_pairs(rows: Any) -> bool:
