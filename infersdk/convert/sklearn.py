@@ -186,6 +186,7 @@ def call(model: Any, method: str, rows: Any) -> Any:
 def _register_writers() -> None:
     # Importing registers them; sklearn itself is not imported by these modules.
     from infersdk.convert import (  # noqa: F401
+        sklearn_bayes,
         sklearn_calibration,
         sklearn_densities,
         sklearn_encoders,

@@ -262,12 +262,12 @@ def _bagging_predict(writer: Writer, model: Any, columns: Columns) -> str:
 @writes("proba", "OneVsRestClassifier")
 def _one_vs_rest_proba(writer: Writer, model: Any, columns: Columns) -> str:
     builder = writer.builder
-    if model.multilabel_:
-        raise unsupported(model, "it answers several labels at once")
     parts = []
     for member in model.estimators_:
         proba = writer.write("proba", member, columns)
         parts.append(builder.op("Gather", proba, builder.constant([1], np.int64), axis=1))
+    if model.multilabel_:
+        return builder.op("Concat", *parts, axis=1)
     if len(parts) == 1:
         return two_classes(writer, parts[0])
     proba = builder.op("Concat", *parts, axis=1)
@@ -301,6 +301,22 @@ def _one_vs_rest_label(writer: Writer, model: Any, columns: Columns) -> str:
     flat = builder.op("Reshape", parts[0], builder.constant([-1], np.int64))
     above = builder.op("Greater", flat, builder.constant(threshold, np.float64))
     return builder.cast(above, "bool", "int64")
+
+
+@writes("predict", "OneVsRestClassifier")
+def _one_vs_rest_labels(writer: Writer, model: Any, columns: Columns) -> str:
+    # Asked for only where there are several labels at once.
+    builder = writer.builder
+    parts = []
+    for member in model.estimators_:
+        if hasattr(member, "decision_function"):
+            score, limit = writer.write("decision", member, columns), 0.0
+        else:
+            proba, limit = writer.write("proba", member, columns), 0.5
+            score = builder.op("Gather", proba, builder.constant([1], np.int64), axis=1)
+        above = builder.op("Greater", score, builder.constant(limit, np.float64))
+        parts.append(builder.cast(above, "bool", "float64"))
+    return builder.op("Concat", *parts, axis=1)
 
 
 # ---- several targets

@@ -308,7 +308,19 @@ def _variance(writer: Writer, kernel: Any, columns: Columns) -> str:
     return builder.constant(1.0 if level is None else float(getattr(kernel, level)), np.float64)
 
 
-def _laplace_kernel(writer: Writer, model: Any, columns: Columns) -> str:
+@writes("predict", "GaussianProcessRegressor")
+def _gaussian_process(writer: Writer, model: Any, columns: Columns) -> str:
+    kernel = _row_covariance(writer, model, columns)
+    dual = np.asarray(model.alpha_, np.float64).reshape(len(model.X_train_), -1)
+    scale = np.broadcast_to(np.asarray(model._y_train_std, np.float64), (dual.shape[1],))
+    offset = np.broadcast_to(np.asarray(model._y_train_mean, np.float64), (dual.shape[1],))
+    mean = affine(writer, kernel, dual, None)
+    builder = writer.builder
+    scaled = builder.op("Mul", mean, builder.constant(scale.copy()))
+    return builder.op("Add", scaled, builder.constant(offset.copy()))
+
+
+def _row_covariance(writer: Writer, model: Any, columns: Columns) -> str:
     points = np.asarray(model.X_train_, np.float64)
     kernel = _covariance(writer, model, model.kernel_, columns, points)
     # A kernel that is constant everywhere is a scalar until here.
@@ -320,7 +332,7 @@ def _laplace_kernel(writer: Writer, model: Any, columns: Columns) -> str:
 def _latent_mean(writer: Writer, model: Any, columns: Columns) -> str:
     """float64 (N, 1): Rasmussen and Williams, Gaussian Processes for Machine Learning, algorithm 3.2."""
     weights = np.asarray(model.y_train_ - model.pi_, np.float64).reshape(-1, 1)
-    return affine(writer, _laplace_kernel(writer, model, columns), weights, None)
+    return affine(writer, _row_covariance(writer, model, columns), weights, None)
 
 
 @writes("label", _LAPLACE)
@@ -339,7 +351,7 @@ def _laplace_proba(writer: Writer, model: Any, columns: Columns) -> str:
     builder = writer.builder
     mean = _latent_mean(writer, model, columns)
     root = np.linalg.solve(np.asarray(model.L_), np.diag(model.W_sr_))
-    spread = affine(writer, _laplace_kernel(writer, model, columns), root.T, None)
+    spread = affine(writer, _row_covariance(writer, model, columns), root.T, None)
     explained = builder.op("ReduceSumSquare", spread, builder.constant([1], np.int64))
     variance = builder.op("Sub", _variance(writer, model.kernel_, columns), explained)
     # Williams and Barber (1998), appendix A: the logistic function as a sum of five error functions.

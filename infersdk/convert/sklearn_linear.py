@@ -90,6 +90,19 @@ def _linear_label(writer: Writer, model: Any, columns: Columns) -> str:
     return index_of(writer, writer.write("decision", model, columns), _n_decisions(model))
 
 
+@writes("predict", "RidgeClassifier", "RidgeClassifierCV")
+def _ridge_labels(writer: Writer, model: Any, columns: Columns) -> str:
+    # Asked for only where there are several labels at once.
+    return _above(writer, writer.write("decision", model, columns), 0.0)
+
+
+def _above(writer: Writer, name: str, limit: float) -> str:
+    """float64: 1 where a number is above the limit, else 0."""
+    builder = writer.builder
+    hit = builder.op("Greater", name, builder.constant(limit, np.float64))
+    return builder.cast(hit, "bool", "float64")
+
+
 def _n_decisions(model: Any) -> int:
     return int(np.atleast_2d(model.coef_).shape[0])
 
@@ -206,9 +219,9 @@ def _mlp(writer: Writer, model: Any, columns: Columns) -> str:
 
 @writes("proba", "MLPClassifier")
 def _mlp_proba(writer: Writer, model: Any, columns: Columns) -> str:
-    if model._label_binarizer.y_type_.startswith("multilabel"):
-        raise unsupported(model, "it answers several labels at once")
     raw = _mlp(writer, model, columns)
+    if model._label_binarizer.y_type_.startswith("multilabel"):
+        return logistic(writer, raw)
     if model.out_activation_ == "softmax":
         return writer.builder.op("Softmax", raw, axis=1)
     return two_classes(writer, logistic(writer, raw))
@@ -224,6 +237,12 @@ def _mlp_label(writer: Writer, model: Any, columns: Columns) -> str:
     upper = builder.op("Gather", proba, builder.constant(1, np.int64), axis=1)
     above = builder.op("Greater", upper, builder.constant(0.5, np.float64))
     return builder.cast(above, "bool", "int64")
+
+
+@writes("predict", "MLPClassifier")
+def _mlp_labels(writer: Writer, model: Any, columns: Columns) -> str:
+    # Asked for only where there are several labels at once.
+    return _above(writer, writer.write("proba", model, columns), 0.5)
 
 
 @writes("predict", "MLPRegressor")

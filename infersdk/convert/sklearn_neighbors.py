@@ -8,7 +8,7 @@ import numpy as np
 
 from infersdk.convert.sklearn_graph import Columns
 from infersdk.convert.sklearn_numeric import squared_distances
-from infersdk.convert.sklearn_writer import Writer, unsupported, writes
+from infersdk.convert.sklearn_writer import Writer, class_values, unsupported, writes
 
 __all__ = ["MOST_EXACT", "distances", "exact_squares", "nearest", "weights_of"]
 
@@ -96,6 +96,93 @@ def weights_of(writer: Writer, model: Any, distance: str, used: str) -> str:
     inverse = builder.op("Div", one, safe)
     weight = builder.op("Where", builder.op("Greater", any_same, zero), flags, inverse)
     return builder.op("Where", used, weight, zero)
+
+
+# ---- the nearest
+
+
+def _neighbors(writer: Writer, model: Any, columns: Columns) -> tuple[str, str]:
+    """Weights float64 (N, k) of the nearest fitted rows, and whose they are."""
+    builder = writer.builder
+    distance, indices = nearest(writer, _to_fitted(writer, model, columns), int(model.n_neighbors))
+    everyone = builder.op("GreaterOrEqual", distance, builder.constant(0.0, np.float64))
+    return weights_of(writer, model, distance, everyone), indices
+
+
+def _votes(writer: Writer, model: Any, columns: Columns) -> list[str]:
+    """float64 (N, n_classes) for each target: the neighbors' votes, not scaled."""
+    builder = writer.builder
+    weights, indices = _neighbors(writer, model, columns)
+    weights = builder.op("Unsqueeze", weights, builder.constant([2], np.int64))
+    targets = np.asarray(model._y).reshape(len(model._fit_X), -1).T
+    axis = builder.constant([1], np.int64)
+    votes = []
+    for target, classes in zip(targets, _classes(model), strict=True):
+        table = builder.constant(np.eye(len(classes))[target])
+        chosen = builder.op("Mul", builder.op("Gather", table, indices, axis=0), weights)
+        votes.append(builder.op("ReduceSum", chosen, axis, keepdims=0))
+    return votes
+
+
+def _classes(model: Any) -> list[Any]:
+    return list(model.classes_) if model.outputs_2d_ else [model.classes_]
+
+
+@writes("proba_list", "KNeighborsClassifier")
+def _neighbor_probas(writer: Writer, model: Any, columns: Columns) -> list[str]:
+    builder = writer.builder
+    axis = builder.constant([1], np.int64)
+    return [
+        builder.op("Div", votes, builder.op("ReduceSum", votes, axis))
+        for votes in _votes(writer, model, columns)
+    ]
+
+
+@writes("proba", "KNeighborsClassifier")
+def _neighbor_proba(writer: Writer, model: Any, columns: Columns) -> str:
+    return str(writer.write("proba_list", model, columns)[0])
+
+
+@writes("label", "KNeighborsClassifier")
+def _neighbor_label(writer: Writer, model: Any, columns: Columns) -> str:
+    (votes,) = _votes(writer, model, columns)
+    return writer.builder.op("ArgMax", votes, axis=1, keepdims=0)
+
+
+@writes("predict", "KNeighborsClassifier")
+def _neighbor_labels(writer: Writer, model: Any, columns: Columns) -> str:
+    labels = [
+        writer.builder.op("ArgMax", votes, axis=1, keepdims=1)
+        for votes in _votes(writer, model, columns)
+    ]
+    return class_values(writer, model, labels, _classes(model))
+
+
+@writes("predict", "KNeighborsRegressor")
+def _neighbor_mean(writer: Writer, model: Any, columns: Columns) -> str:
+    builder = writer.builder
+    weights, indices = _neighbors(writer, model, columns)
+    targets = np.asarray(model._y, np.float64).reshape(len(model._fit_X), -1)
+    chosen = builder.op("Gather", builder.constant(targets), indices, axis=0)
+    axis = builder.constant([1], np.int64)
+    spread = builder.op("Unsqueeze", weights, builder.constant([2], np.int64))
+    total = builder.op("ReduceSum", builder.op("Mul", chosen, spread), axis, keepdims=0)
+    return builder.op("Div", total, builder.op("ReduceSum", weights, axis))
+
+
+@writes("transform", "KNeighborsTransformer")
+def _neighbor_graph(writer: Writer, model: Any, columns: Columns) -> Columns:
+    builder = writer.builder
+    every = _to_fitted(writer, model, columns)
+    with_itself = int(model.mode == "distance")
+    distance, indices = nearest(writer, every, int(model.n_neighbors) + with_itself)
+    zero = builder.constant(0.0, np.float64)
+    empty = builder.op("Expand", zero, builder.op("Shape", every))
+    if not with_itself:
+        one = builder.constant(1.0, np.float64)
+        distance = builder.op("Expand", one, builder.op("Shape", distance))
+    filled = builder.op("ScatterElements", empty, indices, distance, axis=1)
+    return writer.new(filled, len(model._fit_X))
 
 
 # ---- within a radius

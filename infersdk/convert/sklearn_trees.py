@@ -462,3 +462,31 @@ _FLOAT32_READERS = frozenset(
         "IsolationForest",
     }
 )
+
+
+@writes("predict", "AdaBoostRegressor")
+def _ada_median(writer: Writer, model: Any, columns: Columns) -> str:
+    # Drucker (1997): the prediction that half of the members' weight does not exceed.
+    builder = writer.builder
+    members = model.estimators_
+    if all(class_name(member) in _TREE_REGRESSORS for member in members):
+        source = Rounded(columns)
+        trees = [
+            _cart(source, member, member.tree_.value[:, 0, :], (index,))
+            for index, member in enumerate(members)
+        ]
+        answers = _sum(writer, source, trees, len(trees))
+    else:
+        parts = [writer.write("predict", member, columns) for member in members]
+        answers = builder.op("Concat", *parts, axis=1)
+    amount = builder.constant([len(members)], np.int64)
+    ordered, whose = builder.ops("TopK", answers, amount, n_outputs=2, axis=1, largest=0)
+    weights = np.asarray(model.estimator_weights_[: len(members)], np.float64)
+    weight = builder.op("Gather", builder.constant(weights), whose, axis=0)
+    along = builder.constant(1, np.int64)
+    reached = builder.op("CumSum", weight, along)
+    whole = builder.op("Gather", reached, builder.constant([len(members) - 1], np.int64), axis=1)
+    half = builder.op("Mul", whole, builder.constant(0.5, np.float64))
+    above = builder.cast(builder.op("GreaterOrEqual", reached, half), "bool", "int64")
+    place = builder.op("ArgMax", above, axis=1, keepdims=1)
+    return builder.op("GatherElements", ordered, place, axis=1)
