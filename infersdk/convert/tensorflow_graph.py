@@ -257,19 +257,24 @@ def _handlers(tables: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     import numpy as np
     from onnx import TensorProto
 
-    def erfc(context: Any, node: Any, name: str, args: Any) -> None:
-        """1 - erf(x)."""
-        dtype, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
-        kind = {TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}.get(
-            dtype, np.float32
-        )
-        (given,), produced = list(node.input), list(node.output)
-        context.remove_node(node.name)
-        erf = context.make_node("Erf", [given], shapes=[shape], dtypes=[dtype])
-        one = context.make_const(f"{name}_one", np.array(1, kind))
-        context.make_node(
-            "Sub", [one.output[0], erf.output[0]], outputs=produced, shapes=[shape], dtypes=[dtype]
-        )
+    def with_one(kind: str, *, reverse: bool) -> Any:
+        def write_node(context: Any, node: Any, name: str, args: Any) -> None:
+            dtype, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+            width = {TensorProto.FLOAT16: np.float16, TensorProto.DOUBLE: np.float64}
+            one = context.make_const(f"{name}_one", np.array(1, width.get(dtype, np.float32)))
+            (given,), produced = list(node.input), list(node.output)
+            context.remove_node(node.name)
+            inner = context.make_node(kind, [given], shapes=[shape], dtypes=[dtype])
+            pair = [inner.output[0], one.output[0]]
+            context.make_node(
+                "Sub",
+                pair[::-1] if reverse else pair,
+                outputs=produced,
+                shapes=[shape],
+                dtypes=[dtype],
+            )
+
+        return write_node
 
     def bucketize(context: Any, node: Any, name: str, args: Any) -> None:
         """Count the boundaries that a number is not below; of NaN that is all of them."""
@@ -295,6 +300,26 @@ def _handlers(tables: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
             outputs=produced,
             shapes=[shape],
             dtypes=[TensorProto.INT32],
+        )
+
+    def bitcast(context: Any, node: Any, name: str, args: Any) -> None:
+        """Only where nothing but the sign bit is asked for, as Keras's argmax does: -0.0 has it, 0.0 not."""
+        given, produced = node.input[0], list(node.output)
+        shape = context.get_shape(node.output[0])
+        readers = context.find_output_consumers(node.output[0])
+        from_float = context.get_dtype(given) == TensorProto.FLOAT
+        to_whole = context.get_dtype(node.output[0]) == TensorProto.INT32
+        if not (from_float and to_whole and all(_asks_for_sign(reader) for reader in readers)):
+            return  # It stays, and is refused with the others.
+        context.remove_node(node.name)
+        zero = context.make_const(f"{name}_zero", np.array(0, np.float32)).output[0]
+        one = context.make_const(f"{name}_one", np.array(1, np.float32)).output[0]
+        inverse = context.make_node("Div", [one, given]).output[0]
+        signs = [context.make_node("Less", [value, zero]).output[0] for value in (given, inverse)]
+        has_sign = context.make_node("Or", signs).output[0]
+        whole = context.make_node("Cast", [has_sign], attr={"to": TensorProto.INT32}).output[0]
+        context.make_node(
+            "Neg", [whole], outputs=produced, shapes=[shape], dtypes=[TensorProto.INT32]
         )
 
     def lookup(context: Any, node: Any, name: str, args: Any) -> None:
@@ -340,10 +365,23 @@ def _handlers(tables: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
             )
 
     return {
-        "Erfc": (erfc, []),
+        "Erfc": (with_one("Erf", reverse=True), []),
+        "Expm1": (with_one("Exp", reverse=False), []),
         "Bucketize": (bucketize, []),
+        "Bitcast": (bitcast, []),
         "LookupTableFindV2": (lookup, []),
     }
+
+
+def _asks_for_sign(node: Any) -> bool:
+    """Whether a node compares its first input with 0, or cuts its sign bit out."""
+    import numpy as np
+
+    other = node.inputs[1]
+    if node.type not in ("BitwiseAnd", "Less") or not other.is_const():
+        return False
+    wanted = np.iinfo(np.int32).min if node.type == "BitwiseAnd" else 0
+    return bool((other.get_tensor_value(as_list=False) == wanted).all())
 
 
 def _nodes(definition: Any) -> Iterator[Any]:

@@ -67,11 +67,19 @@ def _silence(undo: contextlib.ExitStack) -> None:
         logger = logging.getLogger(name)
         undo.callback(logger.setLevel, logger.level)
         logger.setLevel(logging.CRITICAL + 1)
+    # tf2onnx also writes to the root logger, which is everyone's.
+    root = logging.getLogger()
+    root.addFilter(_is_no_exporters)
+    undo.callback(root.removeFilter, _is_no_exporters)
     level = _native_level() if "tensorflow" in sys.modules else None
     if level is not None:
         get, put = level
         undo.callback(put, get())
         put(_FATAL)
+
+
+def _is_no_exporters(record: logging.LogRecord) -> bool:
+    return "tf2onnx" not in record.pathname
 
 
 @functools.cache
