@@ -133,6 +133,8 @@ ADVICE: tuple[Advice, ...] = (
         "It is served by its own framework, and rightly so. If the largest error is below what matters to you: "
         'on_mismatch="warn" serves the converted model',
     ),
+    # The reason says it all.
+    Advice(r"a plain function says nothing", ""),
     Advice(
         r"expected a model of",
         "Write an ONNX file with the framework's own exporter and load that; a Python function of a list of "

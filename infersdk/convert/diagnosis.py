@@ -287,16 +287,14 @@ def _errors(conversion: Conversion, example: Any) -> tuple[OutputErrors, ...]:
                 errors = found.setdefault((method, leaf.where), OutputErrors(method, leaf.where))
                 errors.add(known[leaf.where], leaf, n_rows)
 
-    watch: dict[str, Any] = {"watch": count}
-    if "watch" in (parity.check.__kwdefaults__ or {}):
-        parity.check(
-            artifact,
-            conversion.source,
-            conversion.converter,
-            example,
-            sources=conversion.sources,
-            **watch,
-        )
+    parity.check(
+        artifact,
+        conversion.source,
+        conversion.converter,
+        example,
+        sources=conversion.sources,
+        watch=count,
+    )
     return tuple(found.values())
 
 

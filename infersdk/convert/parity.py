@@ -44,6 +44,8 @@ __all__ = ["Converted", "check", "in_source_form"]
 
 logger = logging.getLogger("infersdk")
 
+Watch = Callable[[str, list[Leaf], list[Leaf], int], None]
+
 TOLERANCE = (1e-4, 1e-5)
 """rtol and atol of float32 and wider models."""
 
@@ -97,6 +99,7 @@ def check(
     max_seconds: float = 30.0,
     rng: np.random.Generator | None = None,
     clock: Callable[[], float] = time.monotonic,
+    watch: Watch | None = None,
 ) -> ParityReport | None:
     """Compare a converted model with its source, method by method.
 
@@ -127,6 +130,8 @@ def check(
         Samples the example and makes up edge rows; seeded with 0 by default.
     clock : callable
         Seconds, for `max_seconds`.
+    watch : callable, optional
+        Is told of every lot of rows that was compared: the method, our answer, theirs, how many rows.
 
     Returns
     -------
@@ -167,6 +172,10 @@ def check(
             return None
         judge = _Judge(lots, signature.methods, rtol, atol, notes)
         judge.compare_batches(source.failures)
+        if watch is not None:
+            for chunk in (chunk for lot in lots for chunk in lot.chunks):
+                for name, theirs in chunk.theirs.items():
+                    watch(name, chunk.ours[name], theirs, chunk.n_rows)
         judge.compare_alone(converted, source, signature)
     judge.explain(source)
     return ParityReport(

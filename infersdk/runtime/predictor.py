@@ -39,6 +39,7 @@ from infersdk.runtime.placement import open_sessions, select
 from infersdk.runtime.providers import DeviceChoice, ProviderChoice
 from infersdk.runtime.row_independence import REDUCED_PRECISION, TOLERANCES, fill_values
 from infersdk.runtime.source_methods import SourceMethods
+from infersdk.runtime.stream import Stream
 from infersdk.runtime.threads import default_threads
 from infersdk.runtime.waiting import loop_calls
 from infersdk.types import Method, ParityReport, Plan, Signature
@@ -567,6 +568,38 @@ class Predictor:
                 model=self.name,
             )
         return self._graph.session.run_on_device(inputs, outputs)
+
+    def stream(
+        self,
+        state: Mapping[str, str | int],
+        *,
+        initial: Mapping[str, Any] | None = None,
+        fixed: Mapping[str, Any] | None = None,
+    ) -> Stream:
+        """Carry a state from call to call, for one caller of a model that takes and gives it.
+
+        Parameters
+        ----------
+        state : Mapping of str to (str or int)
+            Input that takes the state -> output that gives the next one: a key of the answer, or a
+            place in it where the model answers a tuple or list.
+        initial : Mapping of str to array, optional
+            The first state by input. By default zeros of the input's shape, with 1 for each axis that is
+            dynamic.
+        fixed : Mapping of str to object, optional
+            Inputs that are the same at every call.
+
+        Returns
+        -------
+        Stream
+            Is called with the other inputs, and answers without the state. Make one for each caller.
+
+        Raises
+        ------
+        ValueError
+            There is no such input or output, or an initial state is needed.
+        """
+        return Stream(self, state, initial=initial, fixed=fixed)
 
     def warm_up(self, rows: Any = None) -> Calibration:
         """Open every session and run it, so that the first request finds it warm.

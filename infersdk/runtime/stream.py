@@ -61,7 +61,7 @@ class Stream:
     ...         two = Constant<value = float {2.0}>()
     ...         mean = Div(sum, two)
     ...     }''')
-    >>> stream = Stream(infersdk.load(total), {"seen": "sum"})
+    >>> stream = infersdk.load(total).stream({"seen": "sum"})
     >>> [stream(np.float32([[x]])).item() for x in (2, 4, 6)]
     [1.0, 3.0, 6.0]
     """

@@ -62,7 +62,7 @@ def _alone(path: str, windows: list[np.ndarray]) -> np.ndarray:
 
 
 def _listen(predictor: Any) -> Stream:
-    return Stream(predictor, {"state": "stateN"}, fixed={"sr": RATE})
+    return predictor.stream({"state": "stateN"}, fixed={"sr": RATE})
 
 
 def test_one_listener_hears_what_onnxruntime_hears(predictor: Any, path: str) -> None:
@@ -105,8 +105,7 @@ def test_many_listeners_in_tasks(predictor: Any, path: str) -> None:
 def test_listeners_may_share_a_call(predictor: Any, path: str) -> None:
     """The state has a row for each: one stream of three listeners answers as three streams do."""
     signals = [_windows(seed) for seed in range(3)]
-    together = Stream(
-        predictor,
+    together = predictor.stream(
         {"state": "stateN"},
         fixed={"sr": RATE},
         initial={"state": np.zeros((2, 3, 128), np.float32)},

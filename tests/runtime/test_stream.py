@@ -66,7 +66,7 @@ def predictor() -> Any:
 
 
 def _stream(predictor: Any, **settings: Any) -> Stream:
-    return Stream(predictor, {"state": "next"}, fixed={"scale": SCALE}, **settings)
+    return predictor.stream({"state": "next"}, fixed={"scale": SCALE}, **settings)
 
 
 def test_state_is_carried_from_call_to_call(predictor: Any) -> None:
@@ -105,7 +105,7 @@ def test_threads_and_tasks_keep_their_own_states() -> None:
     ) as predictor:
 
         def follow(steps: np.ndarray) -> list[np.ndarray]:
-            stream = Stream(predictor, {"state": "next"})
+            stream = predictor.stream({"state": "next"})
             return [stream(x) for x in steps]
 
         with ThreadPoolExecutor(8) as pool:
@@ -113,7 +113,7 @@ def test_threads_and_tasks_keep_their_own_states() -> None:
         np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
 
         async def afollow(steps: np.ndarray) -> list[np.ndarray]:
-            stream = Stream(predictor, {"state": "next"})
+            stream = predictor.stream({"state": "next"})
             return [await stream.acall(x) for x in steps]
 
         async def all_of_them() -> list[Any]:
@@ -175,7 +175,7 @@ def test_a_torch_module_with_a_tuple_for_an_answer() -> None:
     steps = _steps(5)
     example = (torch.zeros(2, 3), torch.zeros(2, 4))
     with infersdk.load(module, example=example) as predictor:
-        stream = Stream(predictor, {"h": 1}, initial={"h": np.zeros((1, 4), np.float32)})
+        stream = predictor.stream({"h": 1}, initial={"h": np.zeros((1, 4), np.float32)})
         ours = [stream(x) for x in steps]
     h = torch.zeros(1, 4)
     with torch.no_grad():
@@ -188,11 +188,11 @@ def test_mistakes_are_named(predictor: Any) -> None:
     with pytest.raises(
         ValueError, match=r"inputs of model `cell`, which are x, state, scale, got 'h'"
     ):
-        Stream(predictor, {"h": "next"})
+        predictor.stream({"h": "next"})
     with pytest.raises(ValueError, match=r"among the outputs .* 'y', 'next', got 'nxt'"):
-        Stream(predictor, {"state": "nxt"})
+        predictor.stream({"state": "nxt"})
     with pytest.raises(ValueError, match=r"both - state"):
-        Stream(predictor, {"state": "next"}, fixed={"state": 1})
+        predictor.stream({"state": "next"}, fixed={"state": 1})
     with pytest.raises(ValueError, match=r"first state of state, got x"):
         _stream(predictor, initial={"x": 1})
     stream = _stream(predictor)
@@ -213,4 +213,4 @@ def test_a_model_without_a_next_state_is_refused() -> None:
         infersdk.load(_cell(text), name="flat") as predictor,
         pytest.raises(ValueError, match="answers several of them"),
     ):
-        Stream(predictor, {"x": "y"})
+        predictor.stream({"x": "y"})
