@@ -23,16 +23,17 @@ __all__ = [
     "Answer",
     "Layout",
     "Subject",
+    "described",
     "is_jax",
     "is_unbound",
     "prepare",
     "serving",
     "take_apart",
+    "to_arrays",
+    "values_needed",
 ]
 
 _MAKERS = ("jax", "jaxlib", "flax", "equinox")
-_APPLY = ("rngs", "method", "mutable", "capture_intermediates")
-"""Arguments of linen's ``apply`` itself; the others are passed on to the module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +130,10 @@ class Subject:
 
     def answer(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
         """The arrays of the answer, compiled as a whole, unless the model decides by values."""
-        import jax
-
         if self._compiled is not None:
             try:
                 return tuple(map(np.asarray, self._compiled(*arrays)))
-            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+            except values_needed():
                 self._compiled = None
         return tuple(map(np.asarray, self.traced(*arrays)))
 
@@ -142,13 +141,21 @@ class Subject:
         """Shape and dtype of each array of the answer; None where the model does not take such rows."""
         import jax
 
+        def loose(*given: Any) -> tuple[Any, ...]:
+            returned = self.run(given)
+            try:
+                return take_apart(returned).arrays
+            except UnsupportedModelError:
+                leaves = jax.tree_util.tree_leaves(returned)
+                return tuple(leaf for leaf in leaves if _is_tensor(leaf))
+
         try:
-            if self._compiled is None:
-                return self.traced(*arrays)
-            return jax.eval_shape(self.traced, *arrays)
-        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-            self._compiled = None
-            return self.shapes(arrays)
+            if self._compiled is not None:
+                try:
+                    return tuple(jax.eval_shape(loose, *arrays))
+                except values_needed():
+                    self._compiled = None
+            return loose(*arrays)
         except Exception:  # whatever the model raises on a shape that it was not written for
             return None
 
@@ -381,6 +388,18 @@ def _n_training(module: Any) -> int:
 
     jax.tree_util.tree_leaves(module, is_leaf=look)
     return sum(found)
+
+
+def values_needed() -> tuple[type[Exception], ...]:
+    """What JAX raises where Python asks for a value while the model is traced."""
+    import jax
+
+    errors = jax.errors
+    return (
+        errors.ConcretizationTypeError,
+        errors.TracerArrayConversionError,
+        errors.TracerIntegerConversionError,
+    )
 
 
 def _is_module(value: Any) -> bool:

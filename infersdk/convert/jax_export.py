@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infersdk._native import Session
-from infersdk.convert.jax_calls import Subject
+from infersdk.convert.jax_calls import Subject, values_needed
 from infersdk.convert.jax_graph import repair_pooling, repair_products, separate_outputs
 from infersdk.convert.jax_study import BATCH, ROWS, agree, resized, varied
 from infersdk.convert.torch_graph import describe, dynamic_names
@@ -338,10 +338,7 @@ def _tensor_specs(values: Sequence[Any]) -> tuple[TensorSpec, ...]:
 
 
 def _translated(exc: Exception) -> ConversionError:
-    import jax
-
-    decides = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
-    if isinstance(exc, decides):
+    if isinstance(exc, values_needed()):
         return UnsupportedModelError(
             "The model takes a decision in Python by the values of an array, or hands one to numpy, which "
             f"no graph can follow ({_first_line(exc)}). Write it with jnp.where or jax.lax.cond; until "

@@ -206,7 +206,7 @@ def _batch_inputs(subject: Subject, base: Sequence[np.ndarray]) -> tuple[int, ..
     n_rows = base[ranked[0]].shape[0]
     together = tuple(index for index in ranked if base[index].shape[0] == n_rows)
     for candidate in dict.fromkeys((together, (ranked[0],))):
-        if all(subject.shapes(_rows(base, candidate, n)) for n in (3, 5)):
+        if all(subject.shapes(_rows(base, candidate, n)) is not None for n in (3, 5)):
             return candidate
     return ()
 
