@@ -34,6 +34,7 @@ _BUILT_IN = (
     "statsmodels",
     "spark",
     "libsvm",
+    "coreml",
     "sklearn",
     "keras",
     "tensorflow",
