@@ -93,11 +93,14 @@ def measure_load(
             if case.KIND == "loadgen":
                 results += _loadgen(turns, name, load, effort)
                 continue
+            longer = load.pop("longer", 1)
             share = load.pop("share_of_peak", None)
             if share is not None:
                 load["rate_per_s"] = share * peak_per_s
             count = effort.load_rounds if case.KIND in _CLOSED else effort.arrival_rounds
-            rounds = turns.rounds(_order(case.KIND, load, effort), count)
+            order = _order(case.KIND, load, effort)
+            order["seconds"] *= longer
+            rounds = turns.rounds(order, count)
             results += _results(name, case.KIND, rivals, rounds)
     return results
 

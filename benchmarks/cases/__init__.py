@@ -9,7 +9,8 @@
 
 and where it is a load
 
-``LOADS``        name -> what ``benchmarks.load.driver`` is told to do
+``LOADS``        name -> what ``benchmarks.load.driver`` is told to do; with ``longer`` each turn lasts as many
+                 times as long as usual
 ``DEFAULT``      the variants that are measured when none is named
 ``QUICK``        the same for a quick look
 ``USUAL_LOADS``  the loads that are measured when none is named (without it, all)
@@ -22,6 +23,7 @@ __all__ = ["CASES"]
 CASES = (
     "one_call",
     "rows_from_dicts",
+    "sentence_embedding",
     "import_and_load",
     "closed_load",
     "fixed_paths",
