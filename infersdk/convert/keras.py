@@ -25,7 +25,9 @@ Known losses
     - A stateful RNN is refused: calls of different users would meet in its state.
     - On the torch backend recurrent layers over any length, and on the jax backend resizing, 3-D convolutions
       and a few more, are served natively; the tensorflow backend converts them.
-    - bfloat16 models are served natively, because ONNX Runtime has no such arithmetic on the CPU.
+    - A functional or sequential model in mixed precision with float32 outputs is converted in float32 arithmetic,
+      by the same weights; how far that is from its own is noted.
+    - Models that take or give bfloat16 are served natively, because ONNX Runtime has no such arithmetic on the CPU.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from infersdk.convert.keras_calls import (
     predicts_as_called,
     state_kept,
 )
+from infersdk.convert.keras_precision import widened, widened_before, widening_note
 from infersdk.convert.registry import Written
 from infersdk.convert.tensorflow_proof import edges, prove
 from infersdk.convert.tensorflow_silence import quiet, quiet_import
@@ -80,6 +83,7 @@ __all__ = [
     "edge_rows",
     "infer_signature",
     "open_source",
+    "reference",
     "to_onnx",
 ]
 
@@ -180,8 +184,15 @@ def to_onnx(
             raise UnsupportedModelError(
                 f"{type(model).__name__} gives two answers to the same rows: it is random also in inference"
             )
-        graph, notes = _proven(model, layout, subject, signature, opset)
-        return Written(graph, (*_notes(model, signature, example), *notes))
+        notes = _notes(model, signature, example)
+        copy = widened(model, signature)
+        if copy is not None:
+            rows = dict(zip(subject.names, subject.arrays, strict=True))
+            notes.append(widening_note(model, copy, rows))
+            model = copy
+            layout, subject = _subject(model, rows)
+        graph, found = _proven(model, layout, subject, signature, opset)
+        return Written(graph, (*notes, *found))
 
 
 def call(model: Any, method: str, rows: Any) -> Any:
@@ -202,6 +213,16 @@ def call(model: Any, method: str, rows: Any) -> Any:
             f"Expected method `predict` or `__call__` of a Keras model, got `{method}`"
         )
     return in_kind(rows, ask(model, layout, arrays))
+
+
+def reference(model: Any, method: str, rows: Any) -> Any:
+    """Answer rows as the graph should: as :func:`call`, but a mixed-precision model in float32.
+
+    A comparison with float16 arithmetic would measure its rounding, and not the conversion.
+    """
+    model = open_source(model)
+    copy = widened_before(model)
+    return call(model if copy is None else copy, method, rows)
 
 
 def edge_rows(

@@ -229,6 +229,40 @@ def test_text_is_looked_up_in_the_graph_and_split_by_keras():
         np.testing.assert_array_equal(served.predict(texts), [[2, 3, 0], [1, 3, 0]])
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_is_converted_in_float32(policy):
+    model = keras.Sequential(
+        [
+            layers.Input((5, 4)),
+            layers.Bidirectional(layers.GRU(6, dtype=policy), dtype=policy),
+            layers.Dense(3, dtype=policy),
+            layers.Activation("softmax", dtype="float32"),
+        ]
+    )
+    plain = keras.Sequential(
+        [
+            layers.Input((5, 4)),
+            layers.Bidirectional(layers.GRU(6)),
+            layers.Dense(3),
+            layers.Activation("softmax"),
+        ]
+    )
+    plain.set_weights(model.get_weights())
+    rows = normal(9, 5, 4)
+    with infersdk.load(model, example=rows, execution=QUICK) as served:
+        assert served.plan.kind == "onnx"
+        assert any("compute in float32" in note for note in served.plan.notes)
+        np.testing.assert_allclose(served(rows), plain(rows), atol=1e-6)
+    assert model.layers[0].forward_layer.compute_dtype == policy.removeprefix("mixed_")
+
+
+def test_float16_outputs_stay_float16():
+    model = keras.Sequential([layers.Input((4,)), layers.Dense(3, dtype="mixed_float16")])
+    with infersdk.load(model, example=normal(9, 4), execution=QUICK) as served:
+        assert served.plan.kind == "onnx"
+        assert served.predict(normal(2, 4)).dtype == np.float16
+
+
 # -- what is left alone, and what is refused -------------------------------------------------------
 
 
