@@ -54,25 +54,29 @@ def draw(diagnosis: Diagnosis, path: str) -> None:
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes: Any = figure.subplots()
-    for errors in diagnosis.errors:
-        if errors.n_flips is not None:
-            continue
+    drawn = [errors for errors in diagnosis.errors if errors.n_flips is None and errors.n_values]
+    tolerance = diagnosis.parity.atol if diagnosis.parity is not None else 1e-5
+    ends = [errors.cumulative()[0] for errors in drawn if errors.buckets]
+    left = max(_SMALLEST, min((end[0] for end in ends), default=tolerance) / 10)
+    right = max((end[-1] for end in ends), default=tolerance)
+    right = max(right, tolerance) * 10
+    for errors in drawn:
         at, share = errors.cumulative()
-        # From the share of equal numbers, along the left edge, up to 1 at the largest error.
+        # From the share of equal numbers, along the left edge, to the share that is finite at all.
+        equal = errors.n_equal / errors.n_values
         axes.step(
-            [_SMALLEST, *at],
-            [errors.n_equal / max(errors.n_values, 1), *share],
+            [left, *at.clip(left), right],
+            [equal, *share, share[-1] if len(share) else equal],
             where="post",
-            label=f"{errors.label} ({errors.n_values:,} numbers)",
+            # A label that began with an underscore would not be shown.
+            label=f"{errors.n_values:,} numbers of {errors.label}",
         )
-    if diagnosis.parity is not None:
-        axes.axvline(diagnosis.parity.atol, color="gray", linestyle=":", label="absolute tolerance")
+    axes.axvline(tolerance, color="gray", linestyle=":", label="absolute tolerance")
     axes.set_xscale("log")
-    axes.set_xlim(left=_SMALLEST)
+    axes.set_xlim(left, right)
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel("|ours - theirs|")
     axes.set_ylabel("share of numbers off by at most that")
     axes.set_title(f"{diagnosis.name}: {diagnosis.sentence}", fontsize="medium")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower right")
+    axes.legend(loc="lower right")
     figure.savefig(path)

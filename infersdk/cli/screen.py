@@ -23,6 +23,7 @@ __all__ = [
     "say",
     "show_diagnosis",
     "show_environment",
+    "show_errors",
     "show_findings",
     "show_json",
     "show_parity",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 _BAR = 40
+_TINY = -18
+"""Powers of ten below this one are one bar: they say how small the answers are, not how exact."""
 _WARNING_CHARS = 200
 _COLOR = {
     "proven": "green",
@@ -127,9 +130,7 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
         )
     if diagnosis.parity is not None:
         show_parity(diagnosis.parity)
-    for errors in diagnosis.errors:
-        if errors.n_flips is None and errors.n_values:
-            say(histogram(errors))
+    show_errors(diagnosis.errors)
     for change in diagnosis.changes:
         say(change.where or diagnosis.name, style="bold yellow")
         say(f"  {change.why}")
@@ -162,6 +163,36 @@ def show_parity(report: ParityReport) -> None:
         say(f"  - {note}")
 
 
+def show_errors(found: Iterable[OutputErrors]) -> None:
+    """Show how the errors of each output are distributed, and draw those that are not all equal."""
+    found = [errors for errors in found if errors.n_values]
+    if not found:
+        return
+    show_table(
+        ("output", "answers", "equal", "median error", "99 % below", "largest"),
+        [
+            (
+                errors.label,
+                f"{errors.n_values:,}",
+                f"{errors.n_equal:,}",
+                *(
+                    ("-",) * 3
+                    if errors.n_flips is not None
+                    else (
+                        f"{errors.quantile(0.5):.1e}",
+                        f"{errors.quantile(0.99):.1e}",
+                        f"{errors.max_abs_error:.1e}" if not errors.n_unlike else "unlike",
+                    )
+                ),
+            )
+            for errors in found
+        ],
+    )
+    for errors in found:
+        if errors.n_flips is None and errors.n_equal < errors.n_values:
+            say(histogram(errors))
+
+
 def histogram(errors: OutputErrors) -> str:
     """Draw how many errors there are of each power of ten, with letters.
 
@@ -169,8 +200,12 @@ def histogram(errors: OutputErrors) -> str:
     """
     import math
 
+    decades = errors.decades()
+    tiny = sum(count for exponent, count in decades.items() if exponent < _TINY)
     rows = [("equal", errors.n_equal)]
-    rows += [(f"1e{exponent:+03d}", count) for exponent, count in errors.decades().items()]
+    if tiny:
+        rows.append((f"<1e{_TINY}", tiny))
+    rows += [(f"1e{one:+03d}", count) for one, count in decades.items() if one >= _TINY]
     if errors.n_unlike:
         rows.append(("unlike", errors.n_unlike))
     widest = max(count for _, count in rows)

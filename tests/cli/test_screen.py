@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("rich", reason="it draws")
 
-from infersdk.cli.screen import histogram, say, show_table
+from infersdk.cli.screen import histogram, say, show_errors, show_table
 from infersdk.convert.distribution import OutputErrors
 
 
@@ -24,6 +24,23 @@ def test_one_error_in_a_million_is_seen() -> None:
     assert list(bars) == ["equal", "1e-09", "1e-08", "1e-07", "1e-06", "1e-05", "1e-04", "1e-03"]
     assert bars["1e-09"] == 40 > bars["1e-08"] > bars["equal"] > bars["1e-03"] > 0 == bars["1e-05"]
     assert lines[1].endswith(" 1,000,000")
+
+
+def test_errors_far_below_any_tolerance_are_one_bar() -> None:
+    errors = OutputErrors("predict", n_values=4, n_equal=1, buckets={-290: 1, -200: 1, -175: 1})
+    assert [line.split()[0] for line in histogram(errors).splitlines()[1:]] == [
+        "equal",
+        "<1e-18",
+        "1e-18",
+    ]
+
+
+def test_outputs_that_are_all_equal_have_no_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    show_errors([OutputErrors("predict", n_values=5, n_equal=5), _errors()])
+    shown = capsys.readouterr().out
+    assert "predict['logits']" in shown
+    assert "unlike" not in shown
+    assert shown.count("|ours - theirs|") == 1
 
 
 def test_numbers_against_nothing_have_a_bar_of_their_own() -> None:
