@@ -11,6 +11,9 @@ splits and as target statistics (CTR) of any number of columns.
 A model keeps only hashes of its categories, so the example has to show all of those that training saw.
 What is not among them is a category that training never saw, here as in CatBoost.
 
+CatBoost walks symmetric trees for many rows at once: one row is answered faster here, a batch of hundreds
+of rows faster there.
+
 Not covered, and served natively: text and embedding features; custom losses of classifiers; target
 statistics over more than 8 million possible combinations; symmetric trees that would become more than
 4 million nodes.
@@ -40,13 +43,14 @@ from infersdk.convert.tree_graph import FEATURES, Graph
 from infersdk.convert.tree_rows import (
     WHOLE_FLOAT32,
     ColumnEdges,
+    check_example,
     dtype_of_column,
     frame_dtypes,
     largest_sizes,
     widened,
 )
 from infersdk.convert.tree_rows import edge_rows as rows_at_edges
-from infersdk.errors import InputError, UnsupportedModelError
+from infersdk.errors import UnsupportedModelError
 from infersdk.types import Field, Labels, Method, Signature, TensorSpec
 
 __all__ = ["EXTRA", "FRAMEWORK", "call", "can_convert", "edge_rows", "infer_signature", "to_onnx"]
@@ -84,11 +88,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     UnsupportedModelError
         The model is not fitted.
     """
-    if type(example).__name__ == "Pool":
-        raise InputError(
-            "Expected rows as a DataFrame, an array or a list as example=, got a catboost.Pool, whose "
-            "rows cannot be read. Pass what the Pool was made of"
-        )
+    check_example(example)
     return _signature(read(model), example)
 
 

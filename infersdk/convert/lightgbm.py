@@ -5,7 +5,7 @@ function behind it; no other converter is involved.
 
 LightGBM compares float64 ``x <= threshold`` and ONNX Runtime's trees float32. Thresholds are rounded
 down, so that every row of float32 numbers takes the same path in both. Columns whose float64 values
-float32 cannot tell apart (unix timestamps, coordinates) get an input of their own, float64, and are
+float32 cannot tell apart (unix timestamps, coordinates, ids) get an input of their own, float64, and are
 replaced in the graph by the rank of the value among the column's thresholds, which is exact.
 
 Covered: gbdt, dart, goss and rf; linear trees; every objective of LightGBM 4.7, and custom ones, which
@@ -13,7 +13,8 @@ answer raw scores as they do in LightGBM; early stopping; missing values of all 
 (``use_missing``, ``zero_as_missing``); categorical splits, with the categories of a DataFrame or with
 codes in an array.
 
-Not covered: prediction early stopping (``pred_early_stop``), which stops between trees; Dask estimators.
+Not covered: prediction early stopping (``pred_early_stop``), which stops between trees; linear trees over
+columns that float32 cannot tell apart, whose proof fails; Dask estimators.
 
 Tested with LightGBM 4.6 and 4.7.
 """
@@ -36,6 +37,7 @@ from infersdk.convert.tree_rows import (
     WHOLE_FLOAT32,
     WHOLE_FLOAT64,
     ColumnEdges,
+    check_example,
     dtype_of_column,
     example_matrix,
     frame_dtypes,
@@ -92,9 +94,12 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
     Raises
     ------
+    InputError
+        The example is a Dataset.
     UnsupportedModelError
         The model is not fitted, or its category columns cannot be told.
     """
+    check_example(example)
     return _signature(model, read(model), example)
 
 

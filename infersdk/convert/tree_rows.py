@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infersdk.convert.tree_graph import floor_float32
-from infersdk.errors import UnsupportedModelError
+from infersdk.errors import InputError, UnsupportedModelError
 from infersdk.types import Field, Signature
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "WHOLE_FLOAT32",
     "WHOLE_FLOAT64",
     "ColumnEdges",
+    "check_example",
     "dtype_of_column",
     "edge_rows",
     "example_matrix",
@@ -225,6 +226,24 @@ def _values(field: Field) -> NDArray[Any]:
     if field.dtype == "int":
         return np.array([*categories, max(categories, default=0) + 1])
     return np.array([*categories, "".join(categories)[:40] + "?"], dtype=object)
+
+
+def check_example(example: Any) -> None:
+    """Refuse a booster's own container, whose rows cannot be read back.
+
+    Raises
+    ------
+    InputError
+        The example is a DMatrix, a Dataset or a Pool.
+    """
+    kind = type(example)
+    package = kind.__module__.partition(".")[0]
+    names = {cls.__name__ for cls in kind.__mro__}
+    if package in ("xgboost", "lightgbm", "catboost") and names & {"DMatrix", "Dataset", "Pool"}:
+        raise InputError(
+            f"Expected rows as a DataFrame, an array or a list as example=, got a {package}."
+            f"{kind.__name__}, whose rows cannot be read. Pass what it was made of"
+        )
 
 
 def frame_dtypes(example: Any) -> Mapping[str, Any] | None:

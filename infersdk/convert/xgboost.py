@@ -8,6 +8,8 @@ Covered: gbtree, dart and gblinear; scalar and vector leaves; multi-class, multi
 quantile models; every objective of XGBoost 3.2; ``missing=``; early stopping; categorical splits, with
 the categories of a DataFrame or with codes in an array.
 
+Whole numbers that float32 does not hold (ids) are rounded as XGBoost rounds them.
+
 Not covered: objectives unknown to this list (the plan then is native), Dask and Spark estimators.
 A category that training never saw is refused: XGBoost answers as if it were one it knows.
 
@@ -37,6 +39,7 @@ from infersdk.convert.tree_graph import (
 from infersdk.convert.tree_rows import (
     WHOLE_FLOAT32,
     ColumnEdges,
+    check_example,
     dtype_of_column,
     frame_dtypes,
     largest_sizes,
@@ -94,9 +97,12 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
 
     Raises
     ------
+    InputError
+        The example is a DMatrix.
     UnsupportedModelError
         The model is not fitted, or a category column's categories are not known.
     """
+    check_example(example)
     return _signature(read(model), example)
 
 

@@ -448,7 +448,7 @@ def test_a_pool_is_no_example(data):
     import infersdk
 
     model = cb.CatBoostRegressor(**SMALL).fit(data[0], data[4])
-    with pytest.raises(infersdk.InputError, match=r"Pool.*what the Pool was made of"):
+    with pytest.raises(infersdk.InputError, match=r"catboost\.Pool.*Pass what it was made of"):
         infersdk.load(model, example=cb.Pool(data[0]))
 
 

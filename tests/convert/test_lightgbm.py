@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from infersdk.convert import lightgbm as converter
 from infersdk.convert import lightgbm_graph
 from infersdk.convert.tree_graph import EXACT
-from infersdk.errors import UnsupportedModelError
+from infersdk.errors import InputError, UnsupportedModelError
 
 pd = pytest.importorskip("pandas")
 lgb = pytest.importorskip("lightgbm")
@@ -486,6 +486,12 @@ def test_prediction_that_stops_early_is_refused(data):
     model = lgb.LGBMClassifier(pred_early_stop=True, **SMALL).fit(data[0], data[2])
     with pytest.raises(UnsupportedModelError, match="pred_early_stop"):
         converter.to_onnx(model, converter.infer_signature(model))
+
+
+def test_a_dataset_is_no_example(data):
+    model = lgb.LGBMRegressor(**SMALL).fit(data[0], data[4])
+    with pytest.raises(InputError, match=r"lightgbm\.Dataset.*Pass what it was made of"):
+        converter.infer_signature(model, lgb.Dataset(data[0]))
 
 
 def test_an_objective_without_a_known_link_is_refused(data, monkeypatch):

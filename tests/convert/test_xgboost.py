@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from infersdk.convert import xgboost as converter
 from infersdk.convert import xgboost_dump
-from infersdk.errors import UnsupportedModelError
+from infersdk.errors import InputError, UnsupportedModelError
 
 pd = pytest.importorskip("pandas")
 xgb = pytest.importorskip("xgboost")
@@ -440,6 +440,13 @@ def test_edge_rows_of_a_frame_keep_its_dtypes(frame):
 def test_a_model_that_is_not_fitted_is_refused():
     with pytest.raises(UnsupportedModelError, match="fitted XGBClassifier"):
         converter.infer_signature(xgb.XGBClassifier())
+
+
+def test_a_dmatrix_is_no_example(data):
+    booster = xgb.train({"nthread": 1}, xgb.DMatrix(data[0], data[4]), 1)
+    for example in (xgb.DMatrix(data[0]), xgb.QuantileDMatrix(data[0])):
+        with pytest.raises(InputError, match=r"xgboost\..*DMatrix.*Pass what it was made of"):
+            converter.infer_signature(booster, example)
 
 
 def test_an_objective_without_a_known_link_is_refused(data, monkeypatch):
