@@ -132,13 +132,33 @@ def _torch(
 
     from infersdk.convert import torch as pytorch
 
+    class Shared:
+        """The model beside its weights: never copied, and never traced through its own parameters."""
+
+        def __deepcopy__(self, memo: Any) -> Shared:
+            return self
+
     class Module(torch.nn.Module):
+        """Gives the model its weights with every call, so that the exporter has nothing of it to change."""
+
         def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.shared = Shared()
+            for index, variable in enumerate(model.trainable_variables):
+                self.register_buffer(f"trainable_{index}", variable.value.detach())
+            for index, variable in enumerate(model.non_trainable_variables):
+                self.register_buffer(f"other_{index}", variable.value.detach())
 
         def forward(self, *tensors: Any) -> Any:
-            return _call(self.model, layout, tensors)
+            args, kwargs = layout.arrange(tensors)
+            if takes_training(model):
+                kwargs["training"] = False
+            n_trainable = len(model.trainable_variables)
+            values = list(self._buffers.values())
+            answer, _ = model.stateless_call(
+                values[:n_trainable], values[n_trainable:], *args, **kwargs
+            )
+            return answer
 
     if any(spec.dtype == "string" for spec in inputs):
         raise ConversionError(

@@ -448,7 +448,7 @@ class Scorer(keras.Model):
 
     def call(self, features, training=False):
         found = self.normal(self.dense(features), training=training)
-        return {"logits": found, "best": keras.ops.argmax(found, axis=-1)}
+        return {"logits": found, "doubled": found * 2}
 
 def check(model, example, rows, plan="onnx"):
     before = [np.array(value) for value in model.get_weights()]
