@@ -10,7 +10,9 @@ from infersdk.convert.sklearn_graph import Columns
 from infersdk.convert.sklearn_linear import affine
 from infersdk.convert.sklearn_writer import Writer, unsupported, writes
 
-_NAMES = ("BernoulliNB", "CategoricalNB", "ComplementNB", "GaussianNB", "MultinomialNB")
+__all__ = ["NAMES"]
+
+NAMES = ("BernoulliNB", "CategoricalNB", "ComplementNB", "GaussianNB", "MultinomialNB")
 
 
 def _joint(writer: Writer, model: Any, columns: Columns) -> str:
@@ -72,16 +74,16 @@ def _categorical(writer: Writer, model: Any, columns: Columns) -> str:
     return builder.op("Add", total, builder.constant(model.class_log_prior_, np.float64))
 
 
-@writes("label", *_NAMES)
+@writes("label", *NAMES)
 def _bayes_label(writer: Writer, model: Any, columns: Columns) -> str:
     return writer.builder.op("ArgMax", _joint(writer, model, columns), axis=1, keepdims=0)
 
 
-@writes("proba", *_NAMES)
+@writes("proba", *NAMES)
 def _bayes_proba(writer: Writer, model: Any, columns: Columns) -> str:
     return writer.builder.op("Softmax", _joint(writer, model, columns), axis=1)
 
 
-@writes("log_proba", *_NAMES)
+@writes("log_proba", *NAMES)
 def _bayes_log_proba(writer: Writer, model: Any, columns: Columns) -> str:
     return writer.builder.op("LogSoftmax", _joint(writer, model, columns), axis=1)

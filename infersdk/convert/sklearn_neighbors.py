@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Columns
-from infersdk.convert.sklearn_numeric import squared_distances
+from infersdk.convert.sklearn_numeric import normalized, squared_distances
 from infersdk.convert.sklearn_writer import Writer, class_values, unsupported, writes
 
 __all__ = ["MOST_EXACT", "distances", "exact_squares", "nearest", "weights_of"]
@@ -48,14 +48,28 @@ def distances(
     builder = writer.builder
     points = np.asarray(points, np.float64)
     if metric == "minkowski":
-        metric = {1.0: "manhattan", 2.0: "euclidean"}.get(float(p), metric)
+        metric = {1.0: "manhattan", 2.0: "euclidean", np.inf: "chebyshev"}.get(float(p), metric)
     if metric in ("euclidean", "l2"):
         return builder.op("Sqrt", exact_squares(writer, columns, points))
-    if metric not in ("manhattan", "l1", "cityblock", "chebyshev") or points.size > MOST_EXACT:
+    if metric == "cosine":
+        size = np.linalg.norm(points, axis=1, keepdims=True)
+        rows = normalized(writer, writer.numbers(columns), "l2")
+        table = builder.constant((points / np.where(size == 0.0, 1.0, size)).T)
+        one = builder.constant(1.0, np.float64)
+        far = builder.op("Sub", one, builder.op("MatMul", rows, table))
+        return builder.op("Clip", far, builder.constant(0.0), builder.constant(2.0))
+    known = ("manhattan", "l1", "cityblock", "chebyshev", "minkowski")
+    if metric not in known or points.size > MOST_EXACT:
         raise unsupported(model, f"distances of metric={metric!r} to {len(points)} points")
-    size = builder.op("Abs", _gaps(writer, columns, points))
+    size_of = builder.op("Abs", _gaps(writer, columns, points))
     axis = builder.constant([2], np.int64)
-    return builder.op("ReduceMax" if metric == "chebyshev" else "ReduceSum", size, axis, keepdims=0)
+    if metric == "chebyshev":
+        return builder.op("ReduceMax", size_of, axis, keepdims=0)
+    if metric != "minkowski":
+        return builder.op("ReduceSum", size_of, axis, keepdims=0)
+    power = builder.op("Pow", size_of, builder.constant(float(p), np.float64))
+    total = builder.op("ReduceSum", power, axis, keepdims=0)
+    return builder.op("Pow", total, builder.constant(1.0 / float(p), np.float64))
 
 
 def _to_fitted(writer: Writer, model: Any, columns: Columns) -> str:
@@ -64,6 +78,7 @@ def _to_fitted(writer: Writer, model: Any, columns: Columns) -> str:
     points = points.toarray() if hasattr(points, "toarray") else points
     parameters = dict(model.effective_metric_params_ or {})
     p = parameters.pop("p", 2.0)
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     if parameters or not isinstance(model.effective_metric_, str):
         raise unsupported(model, f"metric={model.metric!r} with parameters of its own")
     if model.effective_metric_ == "precomputed":
@@ -224,7 +239,12 @@ def _radius_predict(writer: Writer, model: Any, columns: Columns) -> str:
     targets = np.asarray(model._y, np.float64).reshape(len(model._fit_X), -1)
     total = builder.op("MatMul", weights, builder.constant(targets))
     count = builder.op("ReduceSum", weights, builder.constant([1], np.int64))
-    return builder.op("Div", total, count)  # NaN without neighbors
+    mean = builder.op("Div", total, count)
+    with np.errstate(invalid="ignore"):
+        # Without neighbors: NaN, or what becomes of it where the targets are whole numbers.
+        nobody = np.full_like(model._y.reshape(len(model._fit_X), -1)[0], np.nan)
+    empty = builder.op("Equal", count, builder.constant(0.0, np.float64))
+    return builder.op("Where", empty, builder.constant(nobody, np.float64), mean)
 
 
 @writes("transform", "RadiusNeighborsTransformer")

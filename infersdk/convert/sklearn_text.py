@@ -128,7 +128,7 @@ def _occurs(model: Any, term: str, gram: list[str]) -> bool:
         return len(gram) >= shortest and re.search(r"\s\s", term) is None
     # Words with a space on either side; those that are too short count whole.
     inner = term[1:-1]
-    if re.search(r"\s", inner) or re.search(r"[^\S ]", term):
+    if re.search(r"\s", inner) or re.search(r"[^\S ]", term) or "  " in term:
         return False
     whole = len(term) > 2 and term[0] == term[-1] == " "
     return len(gram) >= shortest or whole
