@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from infersdk.cli.convert import convert
 from infersdk.cli.doctor import doctor
 from infersdk.cli.info import info
+from infersdk.cli.versions import installed
 
 __all__ = ["app"]
 
@@ -16,6 +19,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def _whole(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"infersdk {installed(['infersdk']).get('infersdk', 'unknown')}")
+        raise typer.Exit
+
+
 app.command()(doctor)
 app.command()(convert)
 app.command()(info)

