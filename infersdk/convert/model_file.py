@@ -258,6 +258,7 @@ _OPENERS: dict[str, Callable[[Path, Trust], Any]] = {
     ".cbm": _open_catboost,
     ".json": _open_json,
     ".mlmodel": _open_coreml,
+    ".mlpackage": _open_coreml,
     ".model": _open_text,
     ".skops": _open_skops,
     ".txt": _open_text,

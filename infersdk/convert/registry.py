@@ -61,7 +61,6 @@ EXPORTERS = frozenset(
 # Frameworks without a converter here that write ONNX files themselves, and how.
 _OWN_EXPORT = {
     "paddle": "paddle2onnx",
-    "pyspark": "onnxmltools.convert_sparkml",
 }
 
 # Files that may hold a pickle, which runs whatever it likes, and what opens them.

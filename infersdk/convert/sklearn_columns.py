@@ -104,9 +104,8 @@ def _table(example: Any) -> tuple[Any, np.ndarray | None]:
 
 
 def _names(model: Any, frame: Any, array: np.ndarray | None) -> list[str]:
-    names = getattr(model, "feature_names_in_", None)
-    if names is not None:
-        return [str(name) for name in names]
+    if has_names(model):
+        return [str(name) for name in model.feature_names_in_]
     width = getattr(model, "n_features_in_", None)
     if frame is not None and (width is None or frame.shape[1] == width):
         return [

@@ -276,4 +276,6 @@ def plain(value: Any) -> Any:
 
 
 def has_names(model: Any) -> bool:
-    return getattr(model, "feature_names_in_", None) is not None
+    names = getattr(model, "feature_names_in_", None)
+    # category_encoders number the columns of an array here.
+    return names is not None and all(isinstance(name, str) for name in names)

@@ -111,6 +111,22 @@ class TestEncoders:
         encoder = quietly(lambda: getattr(encoders, name)(return_df=False).fit(X, y))
         assert_served(encoder, X, X)
 
+    def test_arrays(self, table):
+        encoders = pytest.importorskip(
+            "category_encoders", reason="category_encoders is not installed"
+        )
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        X, y = table
+        rows = X[["city", "age"]].to_numpy(dtype=object)
+        encoder = encoders.TargetEncoder(cols=[0])
+        model = quietly(lambda: make_pipeline(encoder, LogisticRegression()).fit(rows, y))
+        served = assert_served(model, rows, rows)
+        np.testing.assert_allclose(
+            served.predict_proba(rows[3].tolist()), quietly(lambda: model.predict_proba(rows[3:4]))
+        )
+
     def test_unseen_categories_are_refused_where_the_encoder_does(self, table):
         encoders = pytest.importorskip(
             "category_encoders", reason="category_encoders is not installed"
