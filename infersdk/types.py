@@ -564,7 +564,7 @@ class PrecisionReport:
     run_rows : tuple of int
         The numbers of rows that were timed.
     run_s, full_run_s : tuple of float
-        Median seconds of a run of that many rows on one thread, the two models in turn.
+        Seconds of the fastest run of that many rows on one thread, the two models in turn.
     notes : tuple of str
     """
 

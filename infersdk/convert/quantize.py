@@ -1,8 +1,9 @@
 """Writing a graph in fewer bits, with ONNX Runtime's own tools; the only place that imports its package.
 
 fp16
-    Weights and arithmetic in float16; inputs and outputs stay as they are. Comparisons stay in float32:
-    their thresholds are never rounded.
+    Either weights and arithmetic in float16, which only few CPUs have, or weights in float16 that are
+    widened when the model is loaded. Inputs and outputs stay as they are, and so do comparisons: their
+    thresholds are never rounded.
 int8, calibrated
     Weights and what flows between layers as 8 bit whole numbers, with scales from the ranges that the
     calibration rows gave. Weights use 7 of the 8 bits: processors without VNNI instructions would
@@ -23,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -38,6 +40,7 @@ logger = logging.getLogger("infersdk")
 
 _LOG_LOCK = threading.RLock()
 _BLOCK_WEIGHTS = 32
+_LEAST_WEIGHTS = 256
 _WEIGHTED = ("MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Attention")
 _OPERATORS = {
     "fp16": _WEIGHTED,
@@ -56,18 +59,23 @@ Feeds = Sequence[dict[str, np.ndarray]]
 class Recipe:
     """One way to fewer bits: what it is called, and what writes it.
 
-    ``mixes_rows``: a row's answer depends on the rows beside it, which share its scales.
+    ``mixes_rows``: a row's answer depends on the rows beside it, which share its scales. ``may_crash``: ONNX
+    Runtime 1.31 is known to crash when it loads such graphs.
     """
 
     name: str
     write: Callable[[onnx.ModelProto, Feeds], onnx.ModelProto]
     mixes_rows: bool = False
+    may_crash: bool = False
 
 
 def recipes(precision: Precision, model: onnx.ModelProto) -> tuple[Recipe, ...]:
     """Return the ways to a precision that fit a graph, for the caller to measure and choose from."""
     if precision == "fp16":
-        return (Recipe("float16 weights and arithmetic", _float16),)
+        return (
+            Recipe("float16 weights and arithmetic", _float16, may_crash=True),
+            Recipe("float16 weights, float32 arithmetic", _float16_weights),
+        )
     if precision == "int4":
         return (Recipe(f"4 bit weights in blocks of {_BLOCK_WEIGHTS}", _int4),)
     kinds = {node.op_type for node in model.graph.node}
@@ -137,15 +145,45 @@ def _weights(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _float16(model: onnx.ModelProto, feeds: Feeds) -> onnx.ModelProto:
+    from onnxruntime.quantization import onnx_model
     from onnxruntime.transformers import float16
 
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *_COMPARISONS]
     with warnings.catch_warnings():
         # Tiny weights become the smallest float16; the comparison of answers judges that.
         warnings.simplefilter("ignore")
-        return float16.convert_float_to_float16(
+        reduced = float16.convert_float_to_float16(
             _copy(model), keep_io_types=True, op_block_list=blocked
         )
+    # The casts of inputs come last.
+    sortable = onnx_model.ONNXModel(reduced)
+    sortable.topological_sort()
+    sorted_model: onnx.ModelProto = sortable.model
+    return sorted_model
+
+
+def _float16_weights(model: onnx.ModelProto, feeds: Feeds) -> onnx.ModelProto:
+    from onnx import TensorProto, helper, numpy_helper
+
+    reduced = _copy(model)
+    graph = reduced.graph
+    compared = {name for node in graph.node if node.op_type in _COMPARISONS for name in node.input}
+    given = {value.name for value in (*graph.input, *graph.output)}
+    casts = []
+    for item in graph.initializer:
+        is_weight = item.data_type == TensorProto.FLOAT and prod(item.dims) >= _LEAST_WEIGHTS
+        if not is_weight or item.name in compared or item.name in given:
+            continue
+        values = numpy_helper.to_array(item)
+        if not np.abs(values).max() <= np.finfo(np.float16).max:
+            continue
+        name = item.name
+        item.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_float16"))
+        casts.append(helper.make_node("Cast", [item.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return reduced
 
 
 def _int8_calibrated(model: onnx.ModelProto, feeds: Feeds) -> onnx.ModelProto:

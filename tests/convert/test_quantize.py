@@ -18,6 +18,7 @@ from infersdk.types import PrecisionReport
 sklearn = pytest.importorskip("sklearn", reason="trains the network")
 
 precision = importlib.import_module("infersdk.convert.precision")
+quantize = importlib.import_module("infersdk.convert.quantize")
 
 RNG = np.random.default_rng(0)
 
@@ -153,7 +154,6 @@ def test_a_predictor_serves_the_reduced_model(digits):
 
 def test_rows_that_share_their_scales_share_no_run_with_strangers(digits, monkeypatch):
     model, rows = digits
-    quantize = importlib.import_module("infersdk.convert.quantize")
     every = quantize.recipes
     for mixes in (True, False):
         monkeypatch.setattr(
@@ -205,8 +205,11 @@ def test_int8_weights_leave_room_for_processors_without_vnni(image_network):
     assert all(np.abs(values.astype(int)).max() <= 64 for values in stored)
 
 
-def test_thresholds_stay_in_float32():
+@pytest.mark.parametrize("recipe", [0, 1])
+def test_thresholds_stay_in_float32(monkeypatch, recipe):
     """0.1000001 would be 0.1 in float16."""
+    every = quantize.recipes
+    monkeypatch.setattr(precision, "recipes", lambda *given: every(*given)[recipe : recipe + 1])
     threshold = np.float32([0.1000001])
     model = graph_of(
         [
@@ -220,7 +223,7 @@ def test_thresholds_stay_in_float32():
     rows = RNG.standard_normal((30, 64)).astype(np.float32)
     reduced = infersdk.convert(model, example=rows, precision="fp16", max_drop=0.1)
     stored = {item.name: numpy_helper.to_array(item) for item in graph(reduced).initializer}
-    assert stored["w"].dtype == np.float16
+    assert stored.get("w", stored.get("w_float16")).dtype == np.float16
     assert stored["threshold"] == threshold
     assert stored["threshold"].dtype == np.float32
 
@@ -233,6 +236,19 @@ def test_the_users_log_is_left_as_it_is(digits, kind, caplog):
     infersdk.convert(model, example=rows, precision=kind, max_drop=0.1)
     assert (root.handlers, root.level, root.filters) == before
     assert {record.name for record in caplog.records} <= {"infersdk"}
+
+
+def test_a_graph_that_crashes_onnxruntime_is_passed_over(digits, monkeypatch):
+    model, rows = digits
+    killed = type("Done", (), {"returncode": -11})()
+    monkeypatch.setattr(precision.subprocess, "run", lambda *args, **options: killed)
+    monkeypatch.setattr(precision, "_MOST_ROWS", 64)
+    reduced = infersdk.convert(model, example=rows, precision="fp16")
+    assert reduced.precision.recipe == "float16 weights, float32 arithmetic"
+    every = quantize.recipes
+    monkeypatch.setattr(precision, "recipes", lambda *given: every(*given)[:1])
+    with pytest.raises(PrecisionError, match="crashes when it loads the model"):
+        infersdk.convert(model, example=rows, precision="fp16")
 
 
 # -- what is refused --------------------------------------------------------------------------------
