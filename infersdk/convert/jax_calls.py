@@ -177,7 +177,7 @@ class Subject:
 def is_jax(model: Any) -> bool:
     """Whether this is a model of JAX; reads the names of classes and modules, imports nothing."""
     kind = type(model)
-    if isinstance(model, functools.partial):
+    if isinstance(model, functools.partial) and kind.__module__ == "functools":
         return is_jax(model.func) or any(map(_holds_jax, (model.args, model.keywords)))
     if isinstance(model, types.MethodType):
         return _is_module(model.__self__)

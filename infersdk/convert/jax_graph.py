@@ -61,6 +61,7 @@ def repair_pooling(graph: onnx.GraphProto) -> int:
         copies = [_copied(node) for node in nodes]
         del graph.node[:]
         graph.node.extend(_needed(copies, given))
+        _drop_unread(graph, given)
     return count
 
 
@@ -186,6 +187,19 @@ def _needed(nodes: list[onnx.NodeProto], given: set[str]) -> list[onnx.NodeProto
         if len(kept) == len(nodes):
             return kept
         nodes = kept
+
+
+def _drop_unread(graph: onnx.GraphProto, given: set[str]) -> None:
+    """Leave out constants that nobody reads any longer, of which ONNX Runtime would warn."""
+    read = {name for node in graph.node for name in _inputs(node)} | given
+    kept = [
+        type(item).FromString(item.SerializeToString())
+        for item in graph.initializer
+        if item.name in read
+    ]
+    if len(kept) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
 
 
 def _inputs(node: onnx.NodeProto) -> set[str]:
