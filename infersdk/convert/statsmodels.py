@@ -196,6 +196,11 @@ def _fitted(model: Any) -> Any:
             f"Expected what fit() returned, got `{kind.__module__}.{kind.__qualname__}`. Pass "
             "`model.fit()`, its results object"
         )
+    if ".duration." in type(source).__module__:
+        raise UnsupportedModelError(
+            f"statsmodels' {type(source).__name__} predicts a bundle of hazards, not a value for each row. "
+            "Write its linear predictor, exog @ params, as a function of your own"
+        )
     if ".tsa." in type(source).__module__:
         raise UnsupportedModelError(
             f"statsmodels' {type(source).__name__} forecasts steps in time, not rows: there is nothing "
@@ -237,14 +242,14 @@ def _params(model: Any) -> np.ndarray:
 
 
 def _width(model: Any) -> int:
-    """How many columns exog has; some models estimate a parameter more."""
+    """How many columns exog has; many models estimate further parameters."""
     source = model.model
-    if type(source).__name__.startswith("ZeroInflated"):
-        return int(source.exog.shape[1])
-    if type(source).__name__ in ("NegativeBinomial", "NegativeBinomialP", "GeneralizedPoisson"):
-        extra = int(getattr(source, "k_extra", 0))
-        return len(_params(model)) - extra
-    return int(_params(model).shape[0])
+    exog = getattr(source, "exog", None)
+    if exog is not None:
+        return int(np.shape(exog)[1])
+    # After remove_data().
+    extra = int(getattr(source, "k_extra", 0)) if type(source).__name__ in _COUNTS else 0
+    return int(_params(model).shape[0]) - extra
 
 
 def _n_classes(model: Any) -> int:

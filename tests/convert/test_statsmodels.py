@@ -233,6 +233,16 @@ class TestDiscrete:
         results = fitted(lambda: kind(frame[target], exog).fit(disp=0, maxiter=40))
         assert_served(results, exog)
 
+    def test_ordered_classes_stay_in_statsmodels(self, frame, exog):
+        from statsmodels.miscmodels.ordinal_model import OrderedModel
+
+        X = exog[["x", "z"]]
+        results = fitted(lambda: OrderedModel(frame["three"], X).fit(disp=0, maxiter=30))
+        served = infersdk.load(results, example=X)
+        assert served.plan.kind == "native"
+        assert [field.name for field in served.signature.fields] == ["x", "z"]
+        np.testing.assert_allclose(served.predict(X), results.predict(X))
+
     def test_zero_inflated_models_stay_in_statsmodels(self, frame, exog):
         import statsmodels.api as sm
 
@@ -313,6 +323,13 @@ class TestRefusals:
 
         with pytest.raises(UnsupportedModelError, match=r"what fit\(\) returned"):
             infersdk.load(sm.OLS(frame["y"], exog), example=exog)
+
+    def test_survival(self, frame, exog):
+        import statsmodels.api as sm
+
+        results = sm.PHReg(frame["positive"], exog[["x", "z"]]).fit()
+        with pytest.raises(UnsupportedModelError, match="hazards"):
+            infersdk.load(results)
 
     def test_time_series(self, frame):
         from statsmodels.tsa.ar_model import AutoReg
