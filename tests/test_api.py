@@ -34,6 +34,7 @@ from infersdk import (
     UnsupportedModelError,
 )
 from infersdk.convert import registry
+from infersdk.convert.registry import Written
 from infersdk.types import Field, Method, Signature, TensorSpec
 
 X = np.arange(12, dtype=np.float64).reshape(6, 2)
@@ -77,7 +78,7 @@ class TotalConverter:
         self.opsets += (opset,)
         if self.failure is not None:
             raise self.failure
-        return total_graph(self.factor), ("written by hand",)
+        return Written(total_graph(self.factor), ("written by hand",))
 
     def call(self, model: Any, method: str, rows: Any) -> Any:
         return getattr(model, method)(rows)
@@ -296,17 +297,17 @@ def test_convert_warns_where_it_could_not_prove(converter: TotalConverter) -> No
 @pytest.mark.parametrize(
     "first", ["infersdk", "infersdk.convert", "infersdk.convert.registry", "infersdk.runtime"]
 )
-def test_convert_stays_a_function_whatever_is_imported(first: str) -> None:
+def test_convert_stays_callable_whatever_is_imported(first: str) -> None:
     """The room where it is done is a package of the same name."""
     code = (
         f"import {first}\n"
         "import infersdk.convert.conversion, infersdk.convert.parity\n"
         "from infersdk.convert import registry\n"
-        "print(type(infersdk.convert).__name__)"
+        "print(callable(infersdk.convert), callable(infersdk.convert.register))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "function"
+    assert done.stdout.strip() == "True True"
 
 
 # -- ONNX models ------------------------------------------------------------------------------------------
@@ -401,10 +402,10 @@ def test_a_graph_that_onnxruntime_cannot_load() -> None:
         (3.5, "float"),
         ([1, 2], "list"),
         (len, "builtin_function"),
-        ("model.pkl", "Only .onnx files are opened by their path"),
-        (pathlib.Path("model.pt"), "Only .onnx files"),
+        ("model.bin", "there is no such file or folder"),
+        (pathlib.Path(__file__), r"Opened by their path are \.onnx, .*pass the model itself"),
         ("", "path"),
-        ("s3://bucket/model", "Only .onnx files"),
+        ("s3://bucket/model", "there is no such file or folder"),
         (np.ones(3), "ndarray"),
     ],
 )
@@ -412,6 +413,14 @@ def test_what_is_no_model(model: Any, complaint: str) -> None:
     for function in (infersdk.load, infersdk.convert):
         with pytest.raises(UnsupportedModelError, match=complaint):
             function(model)
+
+
+def test_a_model_file_that_is_not_there() -> None:
+    for function in (infersdk.load, infersdk.convert):
+        with pytest.raises(
+            ArtifactError, match=r"Expected a model file at 'model.pkl', found none"
+        ):
+            function("model.pkl")
 
 
 def test_a_class_and_an_unfitted_model() -> None:

@@ -63,12 +63,9 @@ _OWN_EXPORT = {
     "paddle": "paddle2onnx",
 }
 
-# Files that may hold a pickle, which runs whatever it likes, and what opens them.
+# Files that hold a pickle without its class, and what opens them.
 _OWN_LOADING = {
     ".ckpt": "LightningModule.load_from_checkpoint",
-    ".joblib": "joblib.load",
-    ".pkl": "pickle.load",
-    ".pt2": "torch.export.load",
 }
 
 
@@ -242,10 +239,17 @@ def _refusal(model: Any) -> str:
     kind = type(model)
     supported = ", ".join(converter.FRAMEWORK for converter in _converters())
     if isinstance(model, str | os.PathLike):
-        how = _OWN_LOADING.get(os.path.splitext(os.fspath(model))[1], "its framework")
+        path = os.fspath(model)
+        start = f"Expected a model of {supported}, or the path of one, got {path!r}"
+        if path.endswith(tuple(_OWN_LOADING)):
+            how = _OWN_LOADING[os.path.splitext(path)[1]]
+            return f"{start}. Load it with {how} and pass the model itself"
+        if not os.path.exists(path):
+            return f"{start}, and there is no such file or folder"
         return (
-            f"Expected a model of {supported}, got the path {os.fspath(model)!r}. Only .onnx files are "
-            f"opened by their path; load the model with {how} and pass the model itself"
+            f"{start}. Opened by their path are .onnx, .keras, .h5, .json, .ubj, .txt, .cbm, .model, "
+            ".mlmodel and .skops files, folders of a SavedModel or of transformers, and, on trust, .pkl, "
+            ".joblib, .pt, .pth and .pt2 files. Load anything else with its framework and pass the model itself"
         )
     start = f"Expected a model of {supported}, got `{kind.__module__}.{kind.__qualname__}`. "
     if isinstance(model, type):

@@ -20,6 +20,7 @@ ones (`Batching.pad`): models that mask what was filled in answer as before, oth
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ __all__ = [
 
 PROVEN_AXIS = "N"
 """The name that infersdk's conversions give axis 0 of a graph whose rows they have proven independent."""
+
+_GENERATED = re.compile(r"unk__\d+|p2o\.DynamicDimension\.\d+")
+"""Names that tf2onnx and paddle2onnx make up for every open axis anew; they say nothing."""
 
 TOLERANCES: Mapping[str, tuple[float, float]] = {
     "float16": (2e-2, 1e-3),
@@ -165,7 +169,7 @@ def why_no_batch_axis(session: Runs) -> str | None:
             first = spec.shape[0]
             if isinstance(first, int):
                 return f"axis 0 of {value} has the fixed size {first}"
-            if first is not None:
+            if first is not None and not _GENERATED.fullmatch(first):
                 names.setdefault(first, value)
     if len(names) > 1:
         (one, value), (other, other_value) = list(names.items())[:2]

@@ -108,11 +108,13 @@ def test_a_framework_with_its_own_export_is_told_how(package, way):
         find(model)
 
 
-def test_a_path_that_is_no_onnx_file_is_pointed_out():
+def test_a_path_that_is_no_model_is_pointed_out():
     with pytest.raises(
-        UnsupportedModelError, match=r"got the path 'model\.pkl'. Only \.onnx files"
+        UnsupportedModelError, match=r"got 'model\.bin', and there is no such file or folder"
     ):
-        find("model.pkl")
+        find("model.bin")
+    with pytest.raises(UnsupportedModelError, match=r"Opened by their path are \.onnx, \.keras"):
+        find(__file__)
 
 
 def test_a_registered_converter_is_found():

@@ -287,6 +287,23 @@ def test_a_size_that_is_written_into_the_graph_is_found(axis: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "is_axis"),
+    [
+        ("unk__1", "unk__2", True),
+        ("p2o.DynamicDimension.0", "p2o.DynamicDimension.7", True),
+        ("unk__1", "batch", True),
+        ("unk", "batch", False),
+    ],
+)
+def test_names_that_an_exporter_made_up_say_nothing(one: str, other: str, is_axis: bool) -> None:
+    tested = Fake(
+        inputs=(TensorSpec("x", "float32", (one, 3)),),
+        outputs=(TensorSpec("y", "float32", (other, 3)),),
+    )
+    assert (why_no_batch_axis(tested) is None) == is_axis
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("(float[1, 3] x) => (float[1, 3] y) { y = Neg(x) }", "axis 0 of input `x` has the fixed size 1"),
