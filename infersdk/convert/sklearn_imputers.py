@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from infersdk.convert.sklearn_graph import Columns
-from infersdk.convert.sklearn_neighbors import MOST_EXACT, nearest, weights_of
+from infersdk.convert.sklearn_neighbors import nearest, weights_of
 from infersdk.convert.sklearn_writer import Writer, is_missing, unsupported, writes
 
 _MOST_REGRESSIONS = 500
@@ -61,8 +61,6 @@ def _knn_imputer(writer: Writer, model: Any, columns: Columns) -> Columns:
             model, f"metric={model.metric!r}, missing_values={model.missing_values!r}"
         )
     fitted = np.asarray(model._fit_X, np.float64)
-    if fitted.shape[0] * fitted.shape[1] > MOST_EXACT:
-        raise unsupported(model, f"it was fitted on {len(fitted)} rows, all of which are compared")
     known = ~np.isnan(fitted)
     if not known.any(axis=0).all() or model.add_indicator:
         raise unsupported(model, "a column without any value, or add_indicator=True")
@@ -94,19 +92,18 @@ def _distances_of_known(
     writer: Writer, numbers: str, absent: str, fitted: np.ndarray, known: np.ndarray
 ) -> str:
     """float64 (N, n_fitted): Euclidean over the columns both have, scaled up to all; NaN without any."""
+    # As nan_euclidean_distances: products over the columns that are there, zero for those that are not.
     builder = writer.builder
-    axis = builder.constant([1], np.int64)
     zero = builder.constant(0.0, np.float64)
-    rows = builder.op("Unsqueeze", builder.op("Where", absent, zero, numbers), axis)
-    there = builder.op(
-        "Unsqueeze", builder.cast(builder.op("Not", absent), "bool", "float64"), axis
-    )
-    gap = builder.op("Sub", rows, builder.constant(np.where(known, fitted, 0.0)))
-    both = builder.op("Mul", there, builder.constant(known, np.float64))
-    gap = builder.op("Mul", gap, both)
-    last = builder.constant([2], np.int64)
-    squared = builder.op("ReduceSumSquare", gap, last, keepdims=0)
-    count = builder.op("ReduceSum", both, last, keepdims=0)
+    rows = builder.op("Where", absent, zero, numbers)
+    there = builder.cast(builder.op("Not", absent), "bool", "float64")
+    given = np.where(known, fitted, 0.0)
+    both = np.asarray(known, np.float64).T
+    product = builder.op("MatMul", rows, builder.constant(-2.0 * given.T))
+    own = builder.op("MatMul", builder.op("Mul", rows, rows), builder.constant(both))
+    theirs = builder.op("MatMul", there, builder.constant((given**2).T))
+    squared = builder.op("Max", builder.op("Sum", product, own, theirs), zero)
+    count = builder.op("MatMul", there, builder.constant(both))
     width = builder.constant(float(fitted.shape[1]), np.float64)
     mean = builder.op("Div", squared, count)  # 0 / 0 is NaN
     return builder.op("Sqrt", builder.op("Mul", mean, width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,29 +11,51 @@ from infersdk.convert.sklearn_graph import Columns
 from infersdk.convert.sklearn_numeric import normalized, squared_distances
 from infersdk.convert.sklearn_writer import Writer, class_values, unsupported, writes
 
-__all__ = ["MOST_EXACT", "distances", "exact_squares", "nearest", "weights_of"]
+__all__ = ["distances", "exact_squares", "nearest", "weights_of"]
 
-MOST_EXACT = 200_000
-"""Numbers that one row may take for differences computed one by one; above, distances are products."""
+MOST_AT_ONCE = 20_000
+"""Numbers (points by columns) whose differences from one row are computed in one tensor."""
+
+_MOST_COLUMNS = 64
+"""Above, for many points, Euclidean distances are a product, and others are not written."""
 
 
 def exact_squares(writer: Writer, columns: Columns, points: np.ndarray) -> str:
     """float64 (N, len(points)): squared Euclidean distances, summed over differences.
 
-    Near a point they are more exact than a product of matrices; of very many points they are one.
+    Near a point they are more exact than a product of matrices, which they are for many columns and points.
     """
     points = np.asarray(points, np.float64)
-    if points.size > MOST_EXACT:
+    if points.size > MOST_AT_ONCE and points.shape[1] > _MOST_COLUMNS:
         return squared_distances(writer, columns, points)
-    gaps = _gaps(writer, columns, points)
-    axis = writer.builder.constant([2], np.int64)
-    return writer.builder.op("ReduceSumSquare", gaps, axis, keepdims=0)
-
-
-def _gaps(writer: Writer, columns: Columns, points: np.ndarray) -> str:
     builder = writer.builder
-    rows = builder.op("Unsqueeze", writer.numbers(columns), builder.constant([1], np.int64))
-    return builder.op("Sub", rows, builder.constant(points, np.float64))
+    return _over_columns(
+        writer, columns, points, lambda gap: builder.op("Mul", gap, gap), "ReduceSum", "Add"
+    )
+
+
+def _over_columns(
+    writer: Writer,
+    columns: Columns,
+    points: np.ndarray,
+    term: Callable[[str], str],
+    reduce_op: str,
+    pair_op: str,
+) -> str:
+    """float64 (N, len(points)): what a term of the differences comes to over all columns."""
+    builder = writer.builder
+    numbers = writer.numbers(columns)
+    if points.size <= MOST_AT_ONCE:
+        rows = builder.op("Unsqueeze", numbers, builder.constant([1], np.int64))
+        terms = term(builder.op("Sub", rows, builder.constant(points)))
+        return builder.op(reduce_op, terms, builder.constant([2], np.int64), keepdims=0)
+    # Column by column, in as much memory as the answer takes.
+    total = ""
+    for index in range(points.shape[1]):
+        x = builder.op("Gather", numbers, builder.constant([index], np.int64), axis=1)
+        part = term(builder.op("Sub", x, builder.constant(points[None, :, index])))
+        total = builder.op(pair_op, total, part) if total else part
+    return total
 
 
 def distances(
@@ -59,16 +82,22 @@ def distances(
         far = builder.op("Sub", one, builder.op("MatMul", rows, table))
         return builder.op("Clip", far, builder.constant(0.0), builder.constant(2.0))
     known = ("manhattan", "l1", "cityblock", "chebyshev", "minkowski")
-    if metric not in known or points.size > MOST_EXACT:
+    if metric not in known or (points.size > MOST_AT_ONCE and points.shape[1] > _MOST_COLUMNS):
         raise unsupported(model, f"distances of metric={metric!r} to {len(points)} points")
-    size_of = builder.op("Abs", _gaps(writer, columns, points))
-    axis = builder.constant([2], np.int64)
+
+    def size_of(gap: str) -> str:
+        return builder.op("Abs", gap)
+
     if metric == "chebyshev":
-        return builder.op("ReduceMax", size_of, axis, keepdims=0)
+        return _over_columns(writer, columns, points, size_of, "ReduceMax", "Max")
     if metric != "minkowski":
-        return builder.op("ReduceSum", size_of, axis, keepdims=0)
-    power = builder.op("Pow", size_of, builder.constant(float(p), np.float64))
-    total = builder.op("ReduceSum", power, axis, keepdims=0)
+        return _over_columns(writer, columns, points, size_of, "ReduceSum", "Add")
+    exponent = builder.constant(float(p), np.float64)
+
+    def power_of(gap: str) -> str:
+        return builder.op("Pow", size_of(gap), exponent)
+
+    total = _over_columns(writer, columns, points, power_of, "ReduceSum", "Add")
     return builder.op("Pow", total, builder.constant(1.0 / float(p), np.float64))
 
 

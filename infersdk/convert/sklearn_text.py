@@ -101,7 +101,8 @@ def _counts(writer: Writer, model: Any, columns: Columns) -> str:
     else:
         tokens = _characters(writer, model, columns)
         grams = {term: list(term) for term in terms}
-    occurring = {term: gram for term, gram in grams.items() if _occurs(model, term, gram)}
+    stop_words = frozenset(model.get_stop_words() or ())
+    occurring = {t: gram for t, gram in grams.items() if _occurs(model, t, gram, stop_words)}
     return _counted(writer, tokens, [(occurring[t], terms[t]) for t in occurring], width)
 
 
@@ -116,14 +117,13 @@ def _check(model: Any, columns: Columns) -> None:
         raise unsupported(model, f"strip_accents={model.strip_accents!r}")
 
 
-def _occurs(model: Any, term: str, gram: list[str]) -> bool:
+def _occurs(model: Any, term: str, gram: list[str], stop_words: frozenset[str]) -> bool:
     """Whether scikit-learn would ever count this term; a vocabulary may be the user's own."""
     shortest, longest = model.ngram_range
     if _ABSENT in term or "" in gram or len(gram) > longest:
         return False
     if model.analyzer == "word":
-        stop_words = model.get_stop_words() or ()
-        return len(gram) >= shortest and not set(gram).intersection(stop_words)
+        return len(gram) >= shortest and stop_words.isdisjoint(gram)
     if model.analyzer == "char":
         return len(gram) >= shortest and re.search(r"\s\s", term) is None
     # Words with a space on either side; those that are too short count whole.

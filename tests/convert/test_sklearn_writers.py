@@ -298,6 +298,17 @@ def test_nearest_neighbors(arguments, wine):
         assert_served(KNeighborsTransformer(mode=mode, **arguments).fit(X), X, rows)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "chebyshev"])
+def test_many_points_are_compared_column_by_column(metric):
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4200, 5))
+    model = KNeighborsClassifier(metric=metric, weights="distance").fit(X, X[:, 0] > X[:, 1])
+    rows = np.vstack([X[:20], rng.normal(size=(30, 5))])
+    assert_served(model, X[:40], rows)
+
+
 def test_neighbors_within_a_radius(wine):
     from sklearn.neighbors import RadiusNeighborsClassifier, RadiusNeighborsRegressor
 
@@ -466,3 +477,16 @@ def test_columns_keep_their_places_behind_encoders():
     fields = {field.name: field for field in predictor.signature.fields}
     assert fields["age"].categories is None
     assert fields["plan"].categories == ("free", "pro")
+
+
+def test_the_gallery_has_every_estimator():
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401
+    from sklearn.utils import all_estimators
+
+    from tests.gallery._sklearn_estimators import ENTRIES, LEFT_OUT
+
+    names = {name for name, _ in all_estimators()}
+    known = {entry.name for entry in ENTRIES}
+    assert not known & set(LEFT_OUT)
+    missing = names - known - set(LEFT_OUT)
+    assert not missing, f"{sorted(missing)} are neither in the gallery nor left out with a reason"

@@ -32,6 +32,11 @@ tests build, load and ask: it must answer other rows than the example's as its o
 - **label flips**: rows whose class, cluster or other discrete answer is another one; `-` where a model
   gives numbers only.
 
+- **skl2onnx alone**: what sklearn-onnx by itself makes of the model with its default options, over the rows as
+  they are or as float32: a graph that answers the same (`agrees`), another one (`differs`), or none that ONNX
+  Runtime can run here (`fails`). Its text vectorizers ask for the locale en_US.UTF-8, which slim images do not
+  have; it wants ONNX opset and array types chosen for some models, which nobody does for it here.
+
 The page is written by `python -m tests.gallery` (one part of it by `python -m tests.gallery sklearn`) and is the
 baseline of a test: a plan that gets worse, an error that grows by more than one power of ten, or a flipped
 label fails it.
