@@ -88,7 +88,8 @@ def reduce(
 ) -> Conversion:
     """Return a conversion in fewer bits, with ``artifact.precision`` telling what that cost and gained.
 
-    Where there are several ways to a precision, the fastest of those within `max_drop` is taken.
+    Where there are several ways to a precision, the fastest of those within `max_drop` is taken; one whose
+    rows cannot share runs only if it is faster by a fifth.
 
     Parameters
     ----------
@@ -140,8 +141,8 @@ def reduce(
         elif not _is_gain(report):
             failures.append(f"{recipe.name}: neither smaller nor faster\n{report}")
         else:
-            # What is not much faster is not worth a risk on other machines.
-            handicap = 1.2 if recipe.may_crash else 1.0
+            # Rows that cannot share runs, or a risk on other machines, must be worth it.
+            handicap = 1.2 if recipe.may_crash or recipe.mixes_rows else 1.0
             passed.append((handicap * report.run_s[0], reduced, report))
     if passed:
         _, reduced, report = min(passed, key=lambda item: item[0])

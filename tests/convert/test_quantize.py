@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -392,6 +394,20 @@ def test_answers_that_are_all_alike():
 
 
 # -- from the framework ------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_pages_examples_run(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="the example is a torch model")
+    page = (Path(__file__).parents[2] / "docs" / "precision.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "page"}
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page, re.DOTALL), 1):
+        exec(compile(block, f"docs/precision.md, example {number}", "exec"), namespace)
+    printed = capsys.readouterr().out
+    assert "precision: int8" in printed
+    assert "would accept it" in printed
+    assert (tmp_path / "digits.onnx").exists()
 
 
 @pytest.mark.slow
