@@ -44,9 +44,10 @@ def load(
     Parameters
     ----------
     model : object
-        A fitted scikit-learn, XGBoost or LightGBM model, a PyTorch module, ExportedProgram or
-        TorchScript; the path of an ``.onnx`` file (infersdk's own or any other), its bytes, or an
-        ``onnx.ModelProto``.
+        A trained model of any supported framework: scikit-learn, XGBoost, LightGBM, CatBoost, PyTorch,
+        Lightning, skorch, Keras, TensorFlow, JAX, transformers, sentence-transformers, statsmodels,
+        Spark ML, LIBSVM, Core ML; the path of a model file or folder; an ``.onnx`` file's bytes, or an
+        ``onnx.ModelProto``. docs/conversion.md says what to pass of each.
     example : rows, optional
         Rows as the model takes them, best a few hundred of its training data. Without it the rows of
         the proof are made up from what the model itself knows.

@@ -82,6 +82,12 @@ def test_the_extra_all_has_the_runtime_and_every_framework() -> None:
     assert set(inner[1].split(",")) == {"cpu", "cli", "skops", *FRAMEWORKS}
 
 
+@pytest.mark.slow
+def test_all_frameworks_live_together() -> None:
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_every_extra_that_a_message_names_exists() -> None:
     named = set()
     for path in (ROOT / "infersdk").rglob("*.py"):
