@@ -36,6 +36,7 @@ import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -92,7 +93,7 @@ EXTRA = "keras"
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
-_opened: dict[tuple[str, int, int], Any] = {}
+_opened: WeakValueDictionary[tuple[str, int, int], Any] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
@@ -110,7 +111,7 @@ def can_convert(model: Any) -> bool:
 def open_source(model: Any) -> Any:
     """Return the model that a path leads to; a model itself as it is.
 
-    A file is opened once, and again when it was written to since.
+    A file is opened once for as long as its model is in use, and again when it was written to since.
 
     Raises
     ------
@@ -128,9 +129,10 @@ def open_source(model: Any) -> Any:
         raise ArtifactError(f"Expected a Keras file, found none at `{path}`: {exc}") from exc
     key = (path, found.st_mtime_ns, found.st_size)
     with _opening:
-        if key not in _opened:
-            _opened[key] = _load(path)
-        return _opened[key]
+        model = _opened.get(key)
+        if model is None:
+            model = _opened[key] = _load(path)
+        return model
 
 
 def infer_signature(model: Any, example: Any = None) -> Signature:

@@ -28,6 +28,7 @@ import os
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -81,7 +82,7 @@ _KINDS = {
     ("tensorflow.python.trackable.autotrackable", "AutoTrackable"),
 }
 
-_opened: dict[tuple[str, int], Any] = {}
+_opened: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
@@ -95,7 +96,7 @@ def can_convert(model: Any) -> bool:
 def open_source(model: Any) -> Any:
     """Return the SavedModel that a path leads to; a model itself as it is.
 
-    A folder is opened once, and again when it was written to since.
+    A folder is opened once for as long as its model is in use, and again when it was written to since.
 
     Raises
     ------
@@ -109,9 +110,10 @@ def open_source(model: Any) -> Any:
     path = os.path.abspath(os.fspath(model))
     key = (path, os.stat(os.path.join(path, "saved_model.pb")).st_mtime_ns)
     with _opening:
-        if key not in _opened:
-            _opened[key] = _load(path)
-        return _opened[key]
+        model = _opened.get(key)
+        if model is None:
+            model = _opened[key] = _load(path)
+        return model
 
 
 def infer_signature(model: Any, example: Any = None) -> Signature:

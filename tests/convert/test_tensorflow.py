@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import Any
 
@@ -20,34 +21,47 @@ from infersdk.errors import (
     UnsupportedModelError,
 )
 
-tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+for _package in ("tensorflow", "tf2onnx"):
+    if importlib.util.find_spec(_package) is None:
+        pytest.skip(f"{_package} is not installed", allow_module_level=True)
+
+# Imported when the first test runs: collecting the tests must not take as long as TensorFlow's import.
+tf: Any = None
 
 QUICK = Execution(calibration_s=0.0, threads=1)
+
+
+@pytest.fixture(autouse=True)
+def imported():
+    global tf
+    import tensorflow as tf
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-class Linear(tf.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weights = tf.Variable(normal(4, 3))
+def linear() -> Any:
+    class Linear(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(normal(4, 3))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="features")])
-    def __call__(self, features):
-        return features @ self.weights
+        @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="features")])
+        def __call__(self, features):
+            return features @ self.weights
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec((None, 4), tf.float32, name="features"),
-            tf.TensorSpec((None, 1), tf.float32, name="offset"),
-        ]
-    )
-    def score(self, features, offset):
-        logits = features @ self.weights + offset
-        return {"logits": logits, "best": tf.argmax(logits, axis=1), "same": features}
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec((None, 4), tf.float32, name="features"),
+                tf.TensorSpec((None, 1), tf.float32, name="offset"),
+            ]
+        )
+        def score(self, features, offset):
+            logits = features @ self.weights + offset
+            return {"logits": logits, "best": tf.argmax(logits, axis=1), "same": features}
+
+    return Linear()
 
 
 def assert_served(model: Any, example: Any, rows: Any, expected: Any) -> infersdk.Predictor:
@@ -77,7 +91,7 @@ def test_a_function_over_variables_and_captured_tensors():
 
 
 def test_a_module_with_several_inputs_and_a_dict_of_outputs():
-    model = Linear()
+    model = linear()
     rows = (normal(7, 4), normal(7, 1))
     served = assert_served(model.score, rows, rows, model.score(*rows))
     assert [spec.name for spec in served.signature.inputs] == ["features", "offset"]
@@ -86,7 +100,7 @@ def test_a_module_with_several_inputs_and_a_dict_of_outputs():
 
 
 def test_a_concrete_function():
-    model = Linear()
+    model = linear()
     rows = {"features": normal(7, 4), "offset": normal(7, 1)}
     assert_served(model.score.get_concrete_function(), rows, rows, model.score(**rows))
 
@@ -123,7 +137,7 @@ def test_float64_stays_where_the_function_takes_it():
 
 
 def test_no_example_is_needed_where_the_inputs_are_declared():
-    conversion = convert_model(Linear())
+    conversion = convert_model(linear())
     assert conversion.plan.kind == "onnx"
     assert any("made up" in note for note in conversion.plan.notes)
 
@@ -210,7 +224,7 @@ def test_a_function_that_writes_to_variables_is_refused_before_it_is_asked():
 
 
 def test_a_wrong_example_is_refused_in_one_sentence():
-    model = Linear()
+    model = linear()
     with pytest.raises(ConversionError, match=r"float32 \(2, 5\)"):
         convert_model(model, example=normal(2, 5))
     with pytest.raises(ConversionError, match=r"Expected 2 inputs \(features, offset\)"):
@@ -221,7 +235,7 @@ def test_a_wrong_example_is_refused_in_one_sentence():
 
 def test_rows_that_do_not_fit_are_refused():
     with (
-        infersdk.load(Linear(), example=normal(5, 4), execution=QUICK) as served,
+        infersdk.load(linear(), example=normal(5, 4), execution=QUICK) as served,
         pytest.raises(InputError, match=r"float32 \(N, 4\)"),
     ):
         served(normal(2, 5))
@@ -230,14 +244,14 @@ def test_rows_that_do_not_fit_are_refused():
 def test_a_missing_exporter_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     with pytest.raises(MissingDependencyError, match=r"tf2onnx.*infersdk\[tensorflow\]"):
-        convert_model(Linear(), example=normal(5, 4))
+        convert_model(linear(), example=normal(5, 4))
 
 
 # -- SavedModels -----------------------------------------------------------------------------------
 
 
 def test_a_saved_model_by_its_path_and_as_an_object(tmp_path):
-    model, rows = Linear(), normal(7, 4)
+    model, rows = linear(), normal(7, 4)
     tf.saved_model.save(model, tmp_path / "linear")
     assert converter.can_convert(tmp_path / "linear")
     assert not converter.can_convert(tmp_path)
@@ -251,7 +265,7 @@ def test_a_serving_signature_where_there_is_no_call(tmp_path):
             super().__init__()
             self.inner = inner
 
-    model = Linear()
+    model = linear()
     tf.saved_model.save(Only(model), tmp_path / "only", signatures=model.score)
     rows = {"features": normal(7, 4), "offset": normal(7, 1)}
     expected = tf.saved_model.load(tmp_path / "only").signatures["serving_default"](
