@@ -21,7 +21,9 @@ Whose answers
 
 Known losses
     A branch in Python on an array's values, random keys, state that is kept between calls, nested answers,
-    complex numbers and 1.9 GB or more of weights are refused; such a model is served natively. An index
+    complex numbers, arithmetic in bfloat16 (ONNX Runtime has none on the CPU), operators that jax2onnx does
+    not know (fft, searchsorted and with it jnp.interp, linear solvers) and 1.9 GB or more of weights are
+    refused; such a model is served natively. Strided windows with padding "SAME" fix height and width. An index
     that lies outside of an embedding's table is an error, where JAX clamps it or answers NaN. jax2onnx
     changes JAX for the whole process for some milliseconds: convert while no other thread traces.
 """

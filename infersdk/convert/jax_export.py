@@ -159,12 +159,20 @@ def _written(
                 lambda *arrays: tuple(primitives(*arrays)),
                 arguments,
                 opset=_OPSET if opset is None else opset,
-                enable_double_precision=bool(jax.config.jax_enable_x64),
+                enable_double_precision=_is_double(traced),
             )
         except Exception as exc:
             raise ConversionError(
                 f"jax2onnx cannot export the model: {_first_line(exc) or type(exc).__name__}"
             ) from exc
+
+
+def _is_double(traced: Any) -> bool:
+    """Whether float64 occurs; where it does not, jax2onnx would widen float32 under ``jax_enable_x64``."""
+    jaxpr = traced.jaxpr
+    values = [*jaxpr.invars, *jaxpr.constvars, *jaxpr.outvars]
+    values += [item for equation in jaxpr.eqns for item in equation.outvars]
+    return any(str(getattr(item.aval, "dtype", "")) == "float64" for item in values)
 
 
 def _without_the_unread(traced: Any) -> Any:

@@ -330,6 +330,23 @@ def test_rows_that_influence_each_other_are_not_a_batch():
     assert signature.inputs[0].shape[0] == "rows"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_doubles_stay_where_jax_has_them(dtype):
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    try:
+        weights = jnp.asarray(_normal(4, 3), dtype)
+        signature = _assert_same(
+            jax.jit(lambda x: jnp.tanh(x @ weights)), _normal(6, 4).astype(dtype)
+        )
+        assert signature.outputs[0].dtype == dtype
+        assert jax.config.jax_enable_x64
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
 def test_conversion_leaves_jitted_functions_as_they_were():
     import jax
     import jax.numpy as jnp
