@@ -9,7 +9,7 @@ Spark nor Java. The example is a pandas DataFrame with the columns that the firs
 
 Written here
     StringIndexer, OneHotEncoder, VectorAssembler, StandardScaler, MinMaxScaler, MaxAbsScaler, Imputer,
-    Bucketizer over all numbers, Binarizer, PCA; logistic and linear regression, linear SVC, decision trees,
+    Bucketizer over all numbers, Binarizer, PCA; logistic, linear and generalized linear regression, linear SVC, decision trees,
     random forests, gradient-boosted trees, naive Bayes (multinomial, Gaussian), k-means, multilayer
     perceptrons; IndexToString behind a prediction.
 Left to Spark (native plan)

@@ -16,10 +16,12 @@ import numpy as np
 from infersdk.convert.sklearn_graph import Columns, GraphBuilder
 from infersdk.convert.sklearn_writer import Writer
 from infersdk.convert.spark_trees import SparkTree, read_tree, summed
+from infersdk.convert.statsmodels_links import logistic, normal_cdf
 from infersdk.errors import UnsupportedModelError
 
 __all__ = ["Answers", "Stages", "inputs_of", "is_predictor", "outputs_of", "refuses", "stages_of"]
 
+_LINKS = {"binomial": "logit", "gamma": "inverse", "gaussian": "identity", "poisson": "log"}
 _INPUTS = ("inputCol", "inputCols", "featuresCol")
 _OUTPUTS = ("outputCol", "outputCols", "predictionCol", "probabilityCol", "rawPredictionCol")
 
@@ -345,6 +347,30 @@ class Stages:
             {"prediction": self._affine(columns, stage.coefficients.toArray(), stage.intercept)}
         )
 
+    def generalized(self, stage: Any, columns: Columns) -> Answers:
+        builder = self.builder
+        if _value(stage, "offsetCol"):
+            raise _unwritten(stage, "it reads an offset")
+        linear = self._affine(columns, stage.coefficients.toArray(), stage.intercept)
+        link = _value(stage, "link") or _LINKS.get(str(stage.getFamily()))
+        one = builder.constant(1.0, np.float64)
+        if link == "identity":
+            return Answers({"prediction": linear})
+        if link == "log":
+            return Answers({"prediction": builder.op("Exp", linear)})
+        if link == "logit":
+            return Answers({"prediction": logistic(builder, linear)})
+        if link == "inverse":
+            return Answers({"prediction": builder.op("Reciprocal", linear)})
+        if link == "sqrt":
+            return Answers({"prediction": builder.op("Mul", linear, linear)})
+        if link == "probit":
+            return Answers({"prediction": normal_cdf(builder, linear)})
+        if link == "cloglog":
+            inner = builder.op("Exp", builder.op("Neg", builder.op("Exp", linear)))
+            return Answers({"prediction": builder.op("Sub", one, inner)})
+        raise _unwritten(stage, f"its link {link!r} is not written")
+
     def naive_bayes(self, stage: Any, columns: Columns) -> Answers:
         builder = self.builder
         kind = str(stage.getModelType())
@@ -462,6 +488,7 @@ _PREDICTORS: dict[str, Callable[[Stages, Any, Columns], Answers]] = {
     "DecisionTreeRegressionModel": Stages.tree_regressor,
     "GBTClassificationModel": Stages.boosted_classifier,
     "GBTRegressionModel": Stages.boosted_regressor,
+    "GeneralizedLinearRegressionModel": Stages.generalized,
     "KMeansModel": Stages.k_means,
     "LinearRegressionModel": Stages.linear_regression,
     "LinearSVCModel": Stages.linear_svc,

@@ -138,6 +138,19 @@ class TestPredictors:
         model = fitted(frame, *prepared(names=["x", "gi", "z", "k"]), kind)
         assert_served(model, table[FEATURES])
 
+    @pytest.mark.parametrize(
+        ("family", "link", "target"),
+        [("gaussian", "identity", "y"), ("binomial", "probit", "two"), ("poisson", None, "three")],
+    )
+    def test_generalized_regression(self, family, link, target, frame, table):
+        from pyspark.ml.feature import VectorAssembler
+        from pyspark.ml.regression import GeneralizedLinearRegression
+
+        assembler = VectorAssembler(inputCols=NUMBERS, outputCol="features")
+        regression = GeneralizedLinearRegression(labelCol=target, family=family, maxIter=8)
+        regression.setLink(link) if link else None
+        assert_served(fitted(frame, assembler, regression), table[NUMBERS], exact=1e-9)
+
     def test_naive_bayes_and_perceptrons(self, frame, table):
         from pyspark.ml.classification import MultilayerPerceptronClassifier, NaiveBayes
         from pyspark.ml.feature import VectorAssembler
