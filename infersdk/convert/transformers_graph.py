@@ -154,15 +154,18 @@ def write(
         So can its tokenizer, or the model decides by the values of a tensor.
     """
     from infersdk.convert.torch_export import export
+    from infersdk.convert.torch_weights import with_weights
 
     document = tokens.document()
-    graph, found = export(_subject(forward, tokens, rows), signature, opset=opset)
-    return Written(
+    subject = _subject(forward, tokens, rows)
+    graph, found = export(subject, signature, opset=opset)
+    written = Written(
         graph,
         (*notes, *found),
         signature=_without_unread(signature, graph),
         documents={"tokenizer": document},
     )
+    return with_weights(written, subject)
 
 
 def _without_unread(signature: Signature, graph: onnx.ModelProto) -> Signature:
@@ -186,7 +189,7 @@ def _without_unread(signature: Signature, graph: onnx.ModelProto) -> Signature:
 
 def are_pairs(rows: Any) -> bool:
     """Whether rows are pairs of texts rather than texts."""
-    if getattr(rows, "ndim", 1) == 2:
+    if isinstance(rows, Mapping) or getattr(rows, "ndim", 1) == 2:
         return True
     return isinstance(rows, (list, tuple)) and bool(rows) and not isinstance(rows[0], str)
 
@@ -231,12 +234,34 @@ def _rows(rows: Any) -> list[Any]:
     """Rows as a list of str or of pairs; made-up ones where there are none."""
     if rows is None or not len(rows):
         return list(_MADE_UP)
-    if isinstance(rows, str):
-        return [rows]
-    if isinstance(rows, Mapping):
+    if isinstance(rows, (str, Mapping)):
         rows = [rows]
-    rows = rows.tolist() if hasattr(rows, "tolist") else list(rows)
-    return [(row["text"], row["text_pair"]) if isinstance(row, Mapping) else row for row in rows]
+    if hasattr(rows, "to_numpy"):
+        rows = rows.to_numpy()
+    return [_row(row) for row in (rows.tolist() if hasattr(rows, "tolist") else rows)]
+
+
+def _row(row: Any) -> Any:
+    """A text or a pair.
+
+    Raises
+    ------
+    ConversionError
+        It is neither.
+    """
+    if isinstance(row, Mapping):
+        row = [row.get(item.name) for item in PAIR_FIELDS]
+    texts = [row] if isinstance(row, str) else row
+    if (
+        isinstance(texts, (list, tuple))
+        and len(texts) in (1, 2)
+        and all(isinstance(text, str) for text in texts)
+    ):
+        return row if isinstance(row, str) or len(row) == 2 else row[0]
+    raise ConversionError(
+        "Expected an example of texts, or of pairs of texts (two str, or a dict with `text` and `text_pair`), "
+        f"got {row!r:.80}"
+    )
 
 
 def _subject(forward: Any, tokens: Tokens, rows: Any) -> Subject:

@@ -396,6 +396,25 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
+def test_large_weights_lie_beside_the_graph(
+    sentiment: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infersdk.convert import torch_weights
+
+    monkeypatch.setattr(torch_weights, "LARGE_MODEL_BYTES", 1)
+    monkeypatch.setattr(torch_weights, "_LARGE_WEIGHT_BYTES", 1000)
+    signature = converter.infer_signature(sentiment, EXAMPLE)
+    written = converter.to_onnx(sentiment, signature, example=EXAMPLE)
+    assert written.external_folder is not None
+    served = _load(sentiment)
+    assert served.plan.kind == "onnx"
+    served.save(tmp_path / "sentiment.onnx")
+    expected = _outputs(*sentiment, NEW)[1].logits.numpy()
+    for predictor in (served, infersdk.load(tmp_path / "sentiment.onnx")):
+        np.testing.assert_allclose(predictor.logits(NEW), expected, atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_encoder_of_a_model_that_writes() -> None:
     model, tokenizer = tiny.model("T5", "Seq2SeqLM"), tiny.tokenizer()
     served = _load((model.get_encoder(), tokenizer))
@@ -404,6 +423,23 @@ def test_the_encoder_of_a_model_that_writes() -> None:
     expected = model.get_encoder()(input_ids=tokens["input_ids"]).last_hidden_state
     answer = served("not bad")["last_hidden_state"]
     np.testing.assert_allclose(answer, expected.detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "example", ["no", ["no"], ("no", "yes"), np.array(["no"]), {"text": "a", "text_pair": "b"}]
+)
+def test_examples_of_one_kind_or_the_other(example: Any) -> None:
+    from infersdk.convert.transformers_graph import are_pairs, edge_texts
+
+    made = edge_texts(tiny.model("BERT"), None, example, 9, np.random.default_rng(0))
+    assert len(made) == 9
+    assert are_pairs(made) == isinstance(example, dict)
+
+
+@pytest.mark.parametrize("example", [[3], [("a", "b", "c")], [{"text": "a"}], [None]])
+def test_examples_that_are_no_texts_are_refused(example: Any, sentiment: tuple[Any, Any]) -> None:
+    with pytest.raises(ConversionError, match="an example of texts"):
+        converter.infer_signature(sentiment, example)
 
 
 def test_edge_rows_are_texts(sentiment: tuple[Any, Any]) -> None:
