@@ -63,13 +63,17 @@ def convert(folder: Path, gigabytes: float) -> None:
     tokens = torch.randint(0, VOCABULARY, (ROWS, LENGTH))
     start = time.perf_counter()
     artifact = infersdk.convert(model, example=tokens)
-    report("convert", size, seconds=time.perf_counter() - start, parity=str(artifact.parity))
+    report("convert", size, seconds=time.perf_counter() - start, parity=verdict(artifact.parity))
     start = time.perf_counter()
     artifact.save(folder / "large.onnx")
     report("save", size, seconds=time.perf_counter() - start)
     with torch.inference_mode():
         answer = model(tokens).numpy()
     np.savez(folder / "rows.npz", tokens=tokens.numpy(), answer=answer)
+
+
+def verdict(parity: Any) -> str:
+    return f"parity: max abs error {parity.max_abs_error:.2g}, passed: {parity.passed}"
 
 
 def load(folder: Path, gigabytes: float) -> None:
