@@ -23,8 +23,9 @@ Known losses
       random answers have no graph; such a model is served natively. StringLookup and IntegerLookup with a
       vocabulary convert on the tensorflow backend.
     - A stateful RNN is refused: calls of different users would meet in its state.
-    - On the torch backend recurrent layers over any length, and on the jax backend resizing, 3-D convolutions
-      and a few more, are served natively; the tensorflow backend converts them.
+    - What the exporters of the torch and jax backends cannot write (recurrent layers over any length; pooling,
+      resizing, 3-D convolutions) goes through the tensorflow backend in a second process, where TensorFlow is
+      installed and the model is made of Keras's own layers; else it is served natively.
     - A functional or sequential model in mixed precision with float32 outputs is converted in float32 arithmetic,
       by the same weights; how far that is from its own is noted.
     - Models that take or give bfloat16 are served natively, because ONNX Runtime has no such arithmetic on the CPU.
@@ -260,19 +261,49 @@ def _proven(
     inputs = [spec for spec in signature.inputs if isinstance(spec, TensorSpec)]
     outputs = [spec for spec in signature.outputs if isinstance(spec, TensorSpec)]
     try:
-        graph = export(model, layout, subject, inputs, outputs, opset)
+        graph = export(model, layout, subject.arrays, inputs, outputs, opset)
         prove(graph, subject, inputs)
         return graph, []
     except UnsupportedModelError:
         raise
     except ConversionError as exc:
-        fixed, sizes = without_lengths(inputs, subject.arrays)
-        if not sizes or any(shape is not None for shape in layout.declared):
-            raise
         failure = str(exc)
-    graph = export(model, layout, subject, fixed, relaxed(outputs, sizes), opset)
+        if any(shape is not None for shape in layout.declared):
+            graph = _rebuilt(model, inputs, outputs, opset, exc)
+            prove(graph, subject, inputs)
+            return graph, [f"Exported through the tensorflow backend: {failure}"]
+        fixed, sizes = without_lengths(inputs, subject.arrays)
+        if not sizes:
+            raise
+    graph = export(model, layout, subject.arrays, fixed, relaxed(outputs, sizes), opset)
     prove(graph, subject, fixed)
     return graph, [f"Fixed at the example's size: {', '.join(sorted(sizes))}. {failure}"]
+
+
+def _rebuilt(
+    model: Any,
+    inputs: list[TensorSpec],
+    outputs: list[TensorSpec],
+    opset: int | None,
+    failure: ConversionError,
+) -> ModelProto:
+    """Try the tensorflow backend, where the model's own has failed.
+
+    Raises
+    ------
+    ConversionError
+        The model is on that backend already, or it fails there as well.
+    """
+    import keras
+
+    from infersdk.convert.keras_rebuild import rebuild
+
+    if keras.config.backend() == "tensorflow":
+        raise failure
+    try:
+        return rebuild(model, inputs, outputs, opset)
+    except ConversionError as exc:
+        raise ConversionError(f"{failure}. Nor through the tensorflow backend: {exc}") from exc
 
 
 def _subject(model: Any, example: Any) -> tuple[Layout, Subject]:

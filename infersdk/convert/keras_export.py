@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from infersdk.convert.keras_calls import Layout, flat, takes_training
 from infersdk.convert.tensorflow_graph import (
     branches,
@@ -22,7 +24,7 @@ from infersdk.convert.tensorflow_graph import (
     set_shapes,
     write,
 )
-from infersdk.convert.tensorflow_study import Subject, first_sentence
+from infersdk.convert.tensorflow_study import first_sentence
 from infersdk.errors import ConversionError, InferSDKError, UnsupportedModelError
 from infersdk.types import TensorSpec
 
@@ -35,12 +37,17 @@ __all__ = ["export", "rows_may_separate"]
 def export(
     model: Any,
     layout: Layout,
-    subject: Subject,
+    arrays: Sequence[NDArray[Any]],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
 ) -> onnx.ModelProto:
     """Write the model's graph, with named axes open.
+
+    Parameters
+    ----------
+    arrays : sequence of numpy.ndarray
+        An example, which the torch backend traces.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def export(
             f"Expected a model on Keras's tensorflow, torch or jax backend, got {backend}"
         )
     try:
-        return exporter(model, layout, subject, inputs, outputs, opset)
+        return exporter(model, layout, arrays, inputs, outputs, opset)
     except (InferSDKError, ModuleNotFoundError):
         raise
     except Exception as exc:
@@ -85,7 +92,7 @@ def rows_may_separate(model: Any, layout: Layout, inputs: Sequence[TensorSpec]) 
 def _tensorflow(
     model: Any,
     layout: Layout,
-    subject: Subject,
+    arrays: Sequence[NDArray[Any]],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
@@ -123,7 +130,7 @@ def _traced(model: Any, layout: Layout, inputs: Sequence[TensorSpec]) -> Any:
 def _torch(
     model: Any,
     layout: Layout,
-    subject: Subject,
+    arrays: Sequence[NDArray[Any]],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
@@ -166,7 +173,7 @@ def _torch(
         )
     module = Module().eval()
     signature = pytorch.infer_signature(
-        module, tuple(torch.from_numpy(array.copy()) for array in subject.arrays)
+        module, tuple(torch.from_numpy(array.copy()) for array in arrays)
     )
     # The axes are known already; only its way of naming the values is needed.
     asked = replace(
@@ -177,7 +184,7 @@ def _torch(
     model_proto = pytorch.to_onnx(
         module,
         asked,
-        example=tuple(torch.from_numpy(array.copy()) for array in subject.arrays),
+        example=tuple(torch.from_numpy(array.copy()) for array in arrays),
         opset=opset,
     ).graph
     open_axes = {dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)}
@@ -198,7 +205,7 @@ def _torch(
 def _jax(
     model: Any,
     layout: Layout,
-    subject: Subject,
+    arrays: Sequence[NDArray[Any]],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
