@@ -143,7 +143,7 @@ def _half_precision() -> Made:
     import jax
     import jax.numpy as jnp
 
-    weights = jnp.asarray(_normal(2, 8, 3), jnp.float16)
+    weights = jnp.asarray(_normal(2, 8, 3) / 16, jnp.float16)
     return _made(jax.jit(lambda x: jax.nn.relu(x.astype(jnp.float16) @ weights)), (8,))
 
 
