@@ -387,7 +387,7 @@ class Stages:
                 "Mul", builder.op("Mul", off, off), builder.constant(-0.5 / sigma[None])
             )
             total = builder.op("ReduceSum", squares, builder.constant([2], np.int64), keepdims=0)
-            start = prior - 0.5 * np.log(2 * np.pi * sigma).sum(axis=1)
+            start = prior - 0.5 * np.log(sigma).sum(axis=1)
             raw = builder.op("Add", total, builder.constant(start))
         else:
             raise _unwritten(stage, f"modelType={kind!r} checks every value")

@@ -58,6 +58,7 @@ def assert_served(spec, X, expected, *, exact=1e-9):
     """The Predictor gives what ``expected`` says by method; and proved itself against the twin."""
     served = infersdk.load(spec, example=X)
     assert served.plan.kind == "onnx", served.plan
+    assert not any("left out" in note for note in served.plan.notes), served.plan
     assert served.parity.n_edge_rows > 0
     if sys.platform != "darwin":
         assert any("macOS only" in note for note in served.plan.notes)

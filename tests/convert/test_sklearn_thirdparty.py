@@ -72,6 +72,7 @@ def quietly(make):
 def assert_served(model, example, rows, *, plan="onnx", exact=1e-6):
     served = quietly(lambda: infersdk.load(model, example=example))
     assert served.plan.kind == plan, served.plan
+    assert not any("left out" in note for note in served.plan.notes), served.plan
     for method in served.signature.methods:
         expected = quietly(lambda name=method.name: np.asarray(getattr(model, name)(rows)))
         ours = getattr(served, method.name)(rows)

@@ -73,6 +73,7 @@ def fitted(frame, *stages):
 def assert_served(model, example, rows=None, *, exact=1e-6, plan="onnx"):
     served = infersdk.load(model, example=example)
     assert served.plan.kind == plan, served.plan
+    assert not any("left out" in note for note in served.plan.notes), served.plan
     if rows is None:
         rows = converter.edge_rows(
             model, served.signature, example, n_rows=300, rng=np.random.default_rng(5)

@@ -64,6 +64,7 @@ def assert_served(results, example, rows=None, *, plan="onnx"):
         warnings.simplefilter("ignore", RuntimeWarning)
         served = infersdk.load(results, example=example)
         assert served.plan.kind == plan, served.plan
+        assert not any("left out" in note for note in served.plan.notes), served.plan
         for given in (example, made) if rows is None else (rows,):
             expected = np.asarray(results.predict(given))
             ours = served.predict(given)
