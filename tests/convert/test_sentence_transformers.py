@@ -60,12 +60,13 @@ def _model(parts: list[Any], **settings: Any) -> Any:
     return sentence_transformers.SentenceTransformer(modules=parts, device="cpu", **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode",
     [
         pytest.param(("cls", "max", "mean_sqrt_len_tokens", "weightedmean"), id="several"),
-        pytest.param("lasttoken", marks=pytest.mark.slow),
-        pytest.param("mean", marks=pytest.mark.slow),
+        "lasttoken",
+        "mean",
     ],
 )
 def test_all_poolings(modules: Modules, mode: Any) -> None:
@@ -122,9 +123,8 @@ def test_models_without_a_transformer_are_served_natively() -> None:
     np.testing.assert_allclose(served.encode(NEW), model.encode(NEW), atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "n_labels", [1, pytest.param(3, marks=pytest.mark.slow)], ids=["score", "classes"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("n_labels", [1, 3], ids=["score", "classes"])
 def test_cross_encoders(tmp_path: Path, n_labels: int) -> None:
     folder = tmp_path / "source"
     tiny.model("BERT", "SequenceClassification", num_labels=n_labels).save_pretrained(folder)
@@ -142,6 +142,7 @@ def test_cross_encoders(tmp_path: Path, n_labels: int) -> None:
     np.testing.assert_allclose(served.predict(row), expected[:1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_users_model_stays_as_it_is(modules: Modules) -> None:
     model = _model(modules("mean")).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -85,6 +85,7 @@ def test_a_row_answers_alone_as_it_does_beside_longer_ones(served: infersdk.Pred
     np.testing.assert_allclose(alone, together, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_graph_answers_in_another_runtime(sentiment: tuple[Any, Any]) -> None:
     signature = converter.infer_signature(sentiment, EXAMPLE)
     written = converter.to_onnx(sentiment, signature, example=EXAMPLE)
@@ -130,6 +131,7 @@ def test_rows_that_are_no_text_are_refused(served: infersdk.Predictor) -> None:
         served.predict([3])
 
 
+@pytest.mark.slow
 def test_the_users_model_stays_as_it_is() -> None:
     model, tokenizer = tiny.model("BERT", attn_implementation="sdpa"), tiny.tokenizer()
     model.train()
@@ -143,6 +145,7 @@ def test_the_users_model_stays_as_it_is() -> None:
     assert all(bool((value == weights[name]).all()) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_pairs_of_texts() -> None:
     model, tokenizer = tiny.model("BERT", "SequenceClassification", num_labels=2), tiny.tokenizer()
     example = list(zip(EXAMPLE, EXAMPLE[::-1], strict=True))
@@ -159,6 +162,7 @@ def test_pairs_of_texts() -> None:
         served.logits({"text": "good"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
 def test_other_problems_than_one_class_of_many(problem: str) -> None:
     n_labels = 3 if problem == "multi_label_classification" else 1
@@ -177,6 +181,7 @@ def test_other_problems_than_one_class_of_many(problem: str) -> None:
         assert np.array_equal(served.predict(NEW), (logits > 0).long().numpy())
 
 
+@pytest.mark.slow
 def test_tokens_are_classified() -> None:
     import transformers
 
@@ -198,6 +203,7 @@ def test_tokens_are_classified() -> None:
     assert served.predict("not bad").shape == (1, 4)
 
 
+@pytest.mark.slow
 def test_embeddings_of_a_folder(tmp_path: Path) -> None:
     import torch
 
@@ -307,6 +313,7 @@ def test_inputs_that_are_no_tokens_are_refused() -> None:
         read_tokenizer(tokenizer, Layout(), max_length=8)
 
 
+@pytest.mark.slow
 def test_a_model_alone_takes_tensors() -> None:
     model, tokenizer = tiny.model("BERT", use_cache=True), tiny.tokenizer()
     tokens = tokenizer(EXAMPLE, padding=True, return_tensors="np")
