@@ -193,4 +193,4 @@ _ROWS: dict[str, Callable[[], Made]] = {
     "a torch module that branches on its data": _branching,
 }
 
-ENTRIES = [Entry(SECTION, name, make) for name, make in _ROWS.items()]
+ENTRIES = [Entry(SECTION, name, make, slow=make is _branching) for name, make in _ROWS.items()]
