@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "EMPTY_IS_MISSING",
     "RESAMPLER",
-    "RESAMPLER",
     "Kind",
     "Writer",
     "class_name",
