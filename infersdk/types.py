@@ -331,9 +331,10 @@ class Signature:
         What the source model's user calls; the first is the Predictor's ``__call__``.
     fields : tuple of Field
         The columns of a row, for tabular models; empty for models over tensors.
-    container : {"dataframe", "array", "text", "tensors"}
+    container : {"dataframe", "array", "text", "dicts", "tensors"}
         What the source model itself takes: a DataFrame with the fields as columns, a 2-D float64 array
-        with one column per field, a list of str, or the tensors of ``inputs``.
+        with one column per field, a list of str, a list of dicts of any keys, or the tensors of
+        ``inputs``.
     steps : tuple of Step
         What fills those of the ``inputs`` that rows do not fill directly, in order.
     """
@@ -342,7 +343,7 @@ class Signature:
     outputs: tuple[ValueSpec, ...]
     methods: tuple[Method, ...]
     fields: tuple[Field, ...] = ()
-    container: Literal["dataframe", "array", "text", "tensors"] = "tensors"
+    container: Literal["dataframe", "array", "text", "dicts", "tensors"] = "tensors"
     steps: tuple[Step, ...] = ()
 
     def method(self, name: str) -> Method | None:

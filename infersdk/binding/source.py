@@ -80,7 +80,7 @@ class SourceBinder:
 
         Returns
         -------
-        pandas.DataFrame, numpy.ndarray, list of str, or dict
+        pandas.DataFrame, numpy.ndarray, list of str or dict, or dict
             A DataFrame has the trained columns in the trained order, with the trained dtypes where the
             values fit them. An array is float64 of shape (n_rows, n_fields). A dict has a tensor for
             each input by its name: torch's where the rows were, else arrays.
@@ -105,6 +105,8 @@ class SourceBinder:
 
     def _as_given(self, rows: Any) -> Any:
         """Put rows into the container of a model of which nothing else is known."""
+        if self._container == "dicts":
+            return self._dicts(rows)
         if self._container == "tensors":
             return rows if isinstance(rows, (tuple, Mapping)) else (rows,)
         if self._container == "array":
@@ -123,6 +125,24 @@ class SourceBinder:
             expected="a DataFrame, a dict or a list of dicts",
             given=describe(rows),
             model=self._model,
+        )
+
+    def _dicts(self, rows: Any) -> list[Any]:
+        """Rows as dicts of any keys; what their values are is for the model to say."""
+        if isinstance(rows, Mapping):
+            return [rows]
+        if is_frame(rows):
+            records: list[Any] = rows.to_dict("records")
+            return records
+        if isinstance(rows, (list, tuple)):
+            for position, row in enumerate(rows):
+                if not isinstance(row, Mapping):
+                    raise InputError.mismatch(
+                        expected="a dict", given=describe(row), row=position, model=self._model
+                    )
+            return list(rows)
+        raise InputError.mismatch(
+            expected="a dict or a list of dicts", given=describe(rows), model=self._model
         )
 
 

@@ -73,7 +73,7 @@ ADVICE: tuple[Advice, ...] = (
     ),
     Advice(
         r"dicts of any keys",
-        "Use a ColumnTransformer with a OneHotEncoder instead of DictVectorizer",
+        "Use a ColumnTransformer with a OneHotEncoder instead of DictVectorizer or FeatureHasher",
     ),
     Advice(
         r"several targets",

@@ -573,6 +573,7 @@ def in_source_form(signature: Signature, example: Any) -> Any:
         # A frame is put into the order of the fields first.
         "array": hasattr(example, "shape") and len(example.shape) == 2 and not is_frame,
         "text": isinstance(example, list) and all(isinstance(item, str) for item in example),
+        "dicts": isinstance(example, list) and all(isinstance(item, dict) for item in example),
         "tensors": hasattr(example, "shape")
         or (isinstance(example, tuple) and all(hasattr(item, "shape") for item in example))
         or (isinstance(example, Mapping) and all(hasattr(v, "shape") for v in example.values())),
@@ -584,7 +585,7 @@ def _as_one_row(signature: Signature, rows: Any) -> Any:
     """Turn one row into what a web app sends: a dict, a flat list or a text; tensors stay."""
     if hasattr(rows, "to_dict"):
         return rows.to_dict("records")[0]
-    if signature.container in ("array", "text"):
+    if signature.container in ("array", "text", "dicts"):
         row = rows[0]
         return row.tolist() if hasattr(row, "tolist") else row
     return rows

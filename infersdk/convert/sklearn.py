@@ -9,12 +9,14 @@ Written here
     linear models, SVMs, MLPs, trees, forests, gradient boosting (also with categorical features),
     isolation forests, AdaBoost; voting, stacking, bagging, calibration, searches, thresholds; scalers,
     imputers, encoders (also infrequent, dropped, missing and unknown categories), feature selection,
-    PCA and other projections, polynomials, bins, power transforms; word counts and tf-idf.
+    PCA and other projections, polynomials, splines, bins, power transforms; word counts, character
+    n-grams, hashed words and tf-idf; naive Bayes, nearest neighbors, Gaussian processes, mixtures,
+    discriminants; several targets; numpy's functions in a FunctionTransformer.
 Through sklearn-onnx
-    naive Bayes, nearest neighbors, Gaussian processes, mixtures, discriminants and the like.
+    what has no writer here.
 Left to scikit-learn (hybrid plan; native where nothing else would be left)
     transformers written in Python, subclasses of scikit-learn's classes, and what the table of models in
-    docs/frameworks.md says. DataFrames as output make a model native.
+    docs/frameworks.md says; vectorizers of dicts. DataFrames as output make a model native.
 
 XGBoost and LightGBM estimators inside a pipeline are written by their own converters.
 

@@ -36,7 +36,7 @@ __all__ = ["Layout", "layout_of"]
 class Layout:
     """The container, the fields and the graph inputs of a model."""
 
-    container: Literal["dataframe", "array", "text"]
+    container: Literal["dataframe", "array", "text", "dicts"]
     fields: tuple[Field, ...]
     inputs: tuple[TensorSpec, ...]
     probe: Any = field(default=None, compare=False)
@@ -56,10 +56,7 @@ def layout_of(model: Any, example: Any) -> Layout:
         spec = TensorSpec("text", "string", ("N",))
         return Layout("text", (), (spec,), probe=["some words", "some words"])
     if class_name(first) in ("DictVectorizer", "FeatureHasher"):
-        raise UnsupportedModelError(
-            f"scikit-learn's {type(first).__name__} takes dicts of any keys; expected a model over a "
-            "table with fixed columns or over text. Use a ColumnTransformer with a OneHotEncoder"
-        )
+        return _of_dicts(first, example)
     frame, array = _table(example)
     names = _names(model, frame, array)
     hints = [Hint() for _ in names]
@@ -73,6 +70,21 @@ def layout_of(model: Any, example: Any) -> Layout:
     rows = probe_rows(container, fields, hints, frame, array)
     rows, fields = asked(model, container, fields, hints, rows)
     return Layout(container, tuple(fields), inputs, probe=rows)
+
+
+def _of_dicts(first: Any, example: Any) -> Layout:
+    """Rows that are dicts of any keys: their vectorizer stays in scikit-learn."""
+    if getattr(first, "input_type", "dict") != "dict":
+        raise UnsupportedModelError(
+            f"scikit-learn's {type(first).__name__} with input_type={first.input_type!r} takes rows that are "
+            "lists of any length; expected dicts, a table with fixed columns, or texts"
+        )
+    row: Any = dict.fromkeys(getattr(first, "vocabulary_", ()), 1.0)
+    if isinstance(example, dict):
+        row = example
+    elif isinstance(example, list | tuple) and example and isinstance(example[0], dict):
+        row = example[0]
+    return Layout("dicts", (), (), probe=[row, row])
 
 
 # ---- names and dtypes

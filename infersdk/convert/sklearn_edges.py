@@ -80,6 +80,8 @@ def edge_rows(
     DataFrame, ndarray of float64 (n_rows, n_fields), list of str, or None
         In the model's own container; None where there is nothing to start from.
     """
+    if signature.container == "dicts":
+        return None
     if signature.container == "text":
         return _texts(model, example, n_rows, rng)
     fields = signature.fields

@@ -27,6 +27,8 @@ _SOLVES = "it solves an optimization of its own for every row"
 
 # What neither is written here nor by sklearn-onnx, in the words of what they do.
 _REFUSED = {
+    "DictVectorizer": "its rows are dicts of any keys, which no graph takes",
+    "FeatureHasher": "its rows are dicts of any keys, which no graph takes",
     "BernoulliRBM": "its scores are drawn at random",
     "DictionaryLearning": _SOLVES,
     "LatentDirichletAllocation": _SOLVES,

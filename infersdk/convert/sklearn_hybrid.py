@@ -92,6 +92,9 @@ class Parts:
         path = self._paths.get(id(estimator))
         if kind not in METHODS or path is None or not (known or self.accepts_more):
             raise error
+        if estimator is self._model:
+            # All of it, and so nothing would be left for the graph.
+            raise error
         if len(self._steps) >= _MOST_PARTS:
             raise error
         name = f"{path}.{METHODS[kind]}" if kind != "label" else f"{path}.label"
@@ -154,6 +157,8 @@ class Parts:
         container = self._signature.container
         if container == "text":
             return ["some words", "some words"]
+        if container == "dicts":
+            return layout_of(self._model, self._example).probe
         names = [field.name for field in self._signature.fields]
         numbered = names == [f"x{index}" for index in range(len(names))]
         if container == "dataframe" and numbered and not has_names(self._model):

@@ -51,7 +51,7 @@ from sklearn import (  # noqa: E402
     svm,
     tree,
 )
-from sklearn.feature_extraction import DictVectorizer  # noqa: E402
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher  # noqa: E402
 from sklearn.feature_extraction.text import (  # noqa: E402
     CountVectorizer,
     HashingVectorizer,
@@ -1122,11 +1122,39 @@ def test_a_model_without_answers_for_new_rows_is_refused(wine):
         converter.infer_signature(model, wine[0])
 
 
-def test_dicts_of_any_keys_are_refused():
-    rows = [{"a": 1.0}, {"b": 2.0}]
-    model = make_pipeline(DictVectorizer(), linear_model.LogisticRegression()).fit(rows, [0, 1])
-    with pytest.raises(UnsupportedModelError, match="DictVectorizer takes dicts of any keys"):
-        converter.infer_signature(model, rows)
+DICTS = [{"a": 1.0, "city": "oslo"}, {"b": 2.0}, {"a": 3, "city": "ulm"}, {"z": 1}] * 10
+
+
+def test_dicts_of_any_keys_are_vectorized_in_scikit_learn(tmp_path):
+    model = make_pipeline(DictVectorizer(), linear_model.LogisticRegression())
+    model.fit(DICTS, [0, 1, 1, 0] * 10)
+    predictor = infersdk.load(model, example=DICTS, execution=FAST)
+    assert predictor.plan.kind == "hybrid"
+    assert "dicts of any keys" in str(predictor.plan)
+    np.testing.assert_array_equal(predictor.predict_proba(DICTS), model.predict_proba(DICTS))
+    np.testing.assert_array_equal(predictor.predict({"new": 1}), model.predict([{"new": 1}]))
+    frame = pd.DataFrame({"a": [1.0, 2.0]})
+    np.testing.assert_array_equal(predictor.predict(frame), model.predict(frame.to_dict("records")))
+    for rows in ([DICTS[0], 7], 7, "a"):
+        with pytest.raises(infersdk.InputError, match="Expected a dict"):
+            predictor.predict(rows)
+    opened = infersdk.load(predictor.save(tmp_path / "dicts.onnx"), execution=FAST)
+    np.testing.assert_array_equal(opened.predict(DICTS), model.predict(DICTS))
+
+
+@pytest.mark.parametrize(
+    "model", [DictVectorizer(), FeatureHasher(32), FeatureHasher(8, dtype=float)]
+)
+def test_vectorizers_of_dicts_alone_are_native(model):
+    predictor = infersdk.load(model.fit(DICTS), example=DICTS, execution=FAST)
+    assert predictor.plan.kind == "native"
+    assert_same(predictor.transform(DICTS), model.transform(DICTS))
+
+
+def test_lists_of_any_length_are_refused():
+    model = FeatureHasher(8, input_type="string").fit([["a"], ["b", "c"]])
+    with pytest.raises(UnsupportedModelError, match="input_type='string'"):
+        converter.infer_signature(model, [["a"]])
 
 
 def test_a_column_of_another_dtype_than_in_training_is_refused(people):

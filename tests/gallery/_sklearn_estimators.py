@@ -63,6 +63,7 @@ _ON: dict[str, str] = {
     "one column": "IsotonicRegression",
     "categories": "OneHotEncoder OrdinalEncoder TargetEncoder",
     "text": "CountVectorizer HashingVectorizer TfidfVectorizer",
+    "dicts": "DictVectorizer FeatureHasher",
 }
 
 _NO_NEW_ROWS = "it has no answer for new rows"
@@ -99,9 +100,6 @@ LEFT_OUT: dict[str, str] = {
         "it neither predicts nor transforms",
     ),
     **dict.fromkeys(["LabelBinarizer", "LabelEncoder", "MultiLabelBinarizer"], _TARGETS),
-    **dict.fromkeys(
-        ["DictVectorizer", "FeatureHasher"], "its rows are dicts of any keys, which are no table"
-    ),
     "PatchExtractor": "it makes another number of rows of images",
 }
 """Estimators that the gallery has no row for, and why."""
@@ -256,6 +254,10 @@ def _data(kind: str, name: str) -> _Data:
             "x_y",
         ]
         return _Data([" ".join(rng.choice(words, rng.integers(2, 9))) for _ in range(60)])
+    if kind == "dicts":
+        cities = rng.choice(["Oslo", "Roma", "Łódź"], 60).tolist()
+        rows = [{"city": city, "floor": int(rng.integers(0, 4))} for city in cities]
+        return _Data([{**row, "garden": 1.5} if i % 3 else row for i, row in enumerate(rows)])
     if kind == "categories":
         import pandas as pd
 
