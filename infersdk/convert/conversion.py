@@ -54,11 +54,11 @@ class Conversion:
         The comparison, also one that failed; None where there were no rows to compare, and for models
         that were ONNX already.
     source : object
-        The model as it was given.
+        The model as it was given; of one given by its path what was opened.
     converter : Converter
         Answers for the source model under the native plan.
-    name : str or None
-        The model's name.
+    name : str
+        The model's name: the one given, or of its file, folder or class.
     source_methods : tuple of Method
         Methods that the graph does not have, or did not prove, beside those it has: the source model
         answers them.
@@ -74,7 +74,7 @@ class Conversion:
     parity: ParityReport | None
     source: Any
     converter: Converter
-    name: str | None = None
+    name: str = "model"
     source_methods: tuple[Method, ...] = ()
     sources: Mapping[str, Any] = field(default_factory=dict)
     provenance: Provenance | None = None
@@ -120,7 +120,8 @@ def convert_model(
         Rows as the model takes them, best a few hundred of its training data: the dtypes and names of
         its fields are read from them, and they are what the comparison is made on.
     name : str, optional
-        The model's name in messages and in the file.
+        The model's name in messages and in the file; by default it is called after its file, its folder
+        or its class, and the file names none.
     on_mismatch : {"fallback", "raise", "warn"}
         What happens when the converted model answers differently or cannot be written: serve the
         source model as it is ("fallback"), raise, or keep the converted model and warn ("warn"; a
@@ -162,14 +163,16 @@ def convert_model(
         raise ValueError(
             f"Expected on_mismatch to be 'fallback', 'raise' or 'warn', got {on_mismatch!r}"
         )
+    shown_name = name or registry.name_of(model)
+    label = f"model `{shown_name}`"
+    if not (name or isinstance(model, str | os.PathLike)):
+        label = f"`{registry.type_name(model)}`"
     if model_file.is_model_file(model):
         model = model_file.open_model_file(model, trust)
     converter = registry.find(model)
     if converter.FRAMEWORK == "ONNX":
         return _take_onnx(model, converter, name, example, opset, trust)
-    if hasattr(converter, "open_source"):
-        model = converter.open_source(model)
-    label = f"model `{name}`" if name else f"`{_type_name(model)}`"
+    model = registry.open_source(model, converter)
     with registry.naming_the_extra(converter):
         signature = converter.infer_signature(model, example)
 
@@ -178,7 +181,7 @@ def convert_model(
         plan = Plan("native", reason)
         provenance = _provenance(model, converter, clock)
         return Conversion(
-            plan, signature, None, report, model, converter, name, provenance=provenance
+            plan, signature, None, report, model, converter, shown_name, provenance=provenance
         )
 
     try:
@@ -250,7 +253,7 @@ def convert_model(
         report,
         model,
         converter,
-        name,
+        shown_name,
         source_methods,
         attempt.sources,
         artifact.provenance,
@@ -388,7 +391,7 @@ def _take_onnx(
         signature = converter.infer_signature(model, example)
         plan = Plan("onnx", "the model is ONNX already")
         artifact = Artifact(model, signature=signature, plan=plan, name=name)
-    name = name or artifact.name
+    name = name or artifact.name or registry.name_of(model)
     provenance = artifact.provenance
     held = saved_source.opened(artifact, trust)
     if held is not None and "model" in held.sources:
@@ -452,7 +455,7 @@ def _differences(report: ParityReport) -> list[str]:
 
 def _provenance(model: Any, converter: Converter, clock: Callable[[], datetime]) -> Provenance:
     packages = {"numpy", "onnx", *registry.EXPORTERS}
-    packages.update(base.__module__.partition(".")[0] for base in type(model).__mro__)
+    packages.update(base.__module__.partition(".")[0] for base in registry.class_of(model).__mro__)
     versions = []
     for package in sorted(packages):
         # Whatever took part has been imported by now.
@@ -461,7 +464,7 @@ def _provenance(model: Any, converter: Converter, clock: Callable[[], datetime])
             versions.append((package, version))
     return Provenance(
         framework=converter.FRAMEWORK,
-        source=_type_name(model),
+        source=registry.type_name(model),
         versions=tuple(versions),
         infersdk=_own_version(),
         created=clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -476,7 +479,3 @@ def _own_version() -> str:
     except importlib.metadata.PackageNotFoundError:
         # Run from a source tree that was never installed.
         return "unknown"
-
-
-def _type_name(model: Any) -> str:
-    return f"{type(model).__module__}.{type(model).__qualname__}"

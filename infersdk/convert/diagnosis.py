@@ -11,7 +11,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from infersdk.convert import model_file, parity, registry
@@ -187,7 +186,7 @@ def diagnose(
     ('proven', 0)
     """
     start_s = clock()
-    name = name or _name_of(model)
+    name = name or registry.name_of(model)
     kind = _kind_of(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -307,7 +306,7 @@ def _does_not_run(conversion: Conversion, example: Any) -> str:
     model = artifact.session_model()
     folder = artifact.external_folder if isinstance(model, bytes) else None
     try:
-        Session(model, name=conversion.name or "model", external_folder=folder).close()
+        Session(model, name=conversion.name, external_folder=folder).close()
         if example is not None:
             with parity.Converted(artifact, conversion.sources) as converted:
                 converted.ask(example)
@@ -319,7 +318,7 @@ def _does_not_run(conversion: Conversion, example: Any) -> str:
 def _kind_of(model: Any) -> str:
     if isinstance(model, str | os.PathLike):
         return "folder" if os.path.isdir(model) else "file"
-    return type(model).__qualname__
+    return registry.class_of(model).__qualname__
 
 
 def _framework_of(model: Any) -> str:
@@ -327,12 +326,6 @@ def _framework_of(model: Any) -> str:
         return registry.find(model).FRAMEWORK
     except InferSDKError:
         return ""
-
-
-def _name_of(model: Any) -> str:
-    if isinstance(model, str | os.PathLike):
-        return Path(model).stem
-    return type(model).__name__
 
 
 def _texts(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:

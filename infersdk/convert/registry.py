@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infersdk.errors import MissingDependencyError, UnsupportedModelError
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
     import numpy as np
     from onnx import ModelProto
 
-__all__ = ["EXPORTERS", "Converter", "Written", "find", "naming_the_extra", "register"]
+__all__ = [
+    "EXPORTERS",
+    "Converter",
+    "Written",
+    "class_of",
+    "find",
+    "name_of",
+    "naming_the_extra",
+    "open_source",
+    "register",
+    "type_name",
+]
 
 # The order matters: XGBoost's and LightGBM's scikit-learn classes are scikit-learn estimators too.
 _BUILT_IN = (
@@ -110,8 +122,10 @@ class Written:
 class Converter(Protocol):
     """What a converter offers; a module with these names is one.
 
-    It may have one name more, ``reference(model, method, rows)``: asked instead of ``call`` by the parity
+    It may have two names more. ``reference(model, method, rows)`` is asked instead of ``call`` by the parity
     check, where the proof needs another answer than service gives (on the CPU, or in float32).
+    ``open_source(model)`` returns the model that a path leads to, and anything else as it is; the other
+    functions are given what it returned.
     """
 
     FRAMEWORK: str
@@ -207,6 +221,37 @@ def register(converter: Converter) -> None:
                     "Give another FRAMEWORK name"
                 )
         _registered.append(converter)
+
+
+def open_source(model: Any, converter: Converter) -> Any:
+    """Return what a path leads to, where the converter takes paths; anything else as it is."""
+    opens: Callable[[Any], Any] | None = getattr(converter, "open_source", None)
+    if opens is None:
+        return model
+    with naming_the_extra(converter):
+        return opens(model)
+
+
+def class_of(model: Any) -> type:
+    """Return a model's class; of a (model, tokenizer) tuple that of its model."""
+    return type(model[0]) if type(model) is tuple and model else type(model)
+
+
+def type_name(model: Any) -> str:
+    """Return the class of a model with its module, ``"sklearn.svm._classes.SVC"``."""
+    kind = class_of(model)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def name_of(model: Any) -> str:
+    """Return what a model is called that was given no name: as its file without suffix, its folder, or its class."""
+    if isinstance(model, bytes):
+        return "model"
+    if not isinstance(model, str | os.PathLike):
+        return class_of(model).__name__
+    path = Path(os.path.abspath(os.fsdecode(model)))
+    # What follows a dot in a folder's name is rarely a suffix: "bert-v1.5".
+    return path.name if path.is_dir() and path.suffix != ".mlpackage" else path.stem
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from infersdk.artifact import Artifact
 from infersdk.artifact.metadata import MAX_DOCUMENT_BYTES, parse_plan, parse_signature
+from infersdk.convert import registry
 from infersdk.errors import ArtifactError, MissingDependencyError
 from infersdk.types import Method, Plan, Signature, TensorSpec
 
@@ -85,7 +86,7 @@ def with_source(conversion: Conversion, target: str | None, *, name: str) -> Art
         document |= {"format": "import", "target": target}
     if native:
         document["signature"] = conversion.signature.to_json()
-        document["type"] = _type_name(conversion.source)
+        document["type"] = registry.type_name(conversion.source)
         return Artifact(
             _placeholder(),
             signature=_PLACEHOLDER,
@@ -233,16 +234,20 @@ def _imported(target: str, plan: Plan, expected: Mapping[str, Any]) -> dict[str,
         raise ArtifactError(f"The function `{target}` cannot be imported: {exc}") from exc
     model = function()
     if plan.kind == "native":
-        sources = {"model": model}
+        # The function may return a path, as load() takes them.
+        whole = None if model is None else registry.open_source(model, registry.find(model))
+        sources = {"model": whole}
     else:
         paths = dict(named_parts(model))
         sources = {name: paths.get(name.rpartition(".")[0]) for name in expected}
     for name, part in expected.items():
         found = sources.get(name)
-        if found is None or (part is not None and type(found) is not type(part)):
+        if found is None or (
+            part is not None and registry.class_of(found) is not registry.class_of(part)
+        ):
             raise ArtifactError(
                 f"`{target}` gave a {type(model).__name__} in which the part `{name}` is "
-                f"{'missing' if found is None else type(found).__name__}"
+                f"{'missing' if found is None else registry.class_of(found).__name__}"
             )
     return sources
 
@@ -286,7 +291,3 @@ def _tell_of_other_versions(artifact: Artifact) -> None:
                 UserWarning,
                 stacklevel=4,
             )
-
-
-def _type_name(model: Any) -> str:
-    return f"{type(model).__module__}.{type(model).__qualname__}"

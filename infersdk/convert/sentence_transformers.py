@@ -21,7 +21,6 @@ Known losses
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 from pathlib import Path
@@ -34,7 +33,7 @@ from infersdk.convert.registry import Written
 from infersdk.convert.torch_copies import eval_view, is_bfloat16
 from infersdk.convert.torch_silence import quiet
 from infersdk.convert.transformers_tokenizer import Tokens, read_tokenizer
-from infersdk.errors import ConversionError, UnsupportedModelError
+from infersdk.errors import ConversionError, MissingDependencyError, UnsupportedModelError
 from infersdk.types import Method, Signature
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ __all__ = [
     "can_convert",
     "edge_rows",
     "infer_signature",
+    "open_source",
     "reference",
     "to_onnx",
 ]
@@ -68,12 +68,27 @@ def can_convert(model: Any) -> bool:
     return _kind(model) is not None
 
 
+def open_source(model: Any) -> Any:
+    """Return the model that a folder's path leads to; a model itself as it is.
+
+    Raises
+    ------
+    ConversionError
+        The folder cannot be read, or needs code of its own.
+    MissingDependencyError
+        sentence-transformers is not installed.
+    """
+    if not isinstance(model, (str, os.PathLike)):
+        return model
+    return _open(Path(os.fspath(model)).resolve())
+
+
 def infer_signature(model: Any, example: Any = None) -> Signature:
     """Run the model on the example's tokens to learn the size of its answer.
 
     Parameters
     ----------
-    model : SentenceTransformer, CrossEncoder or path
+    model : SentenceTransformer or CrossEncoder
         Left as it is.
     example : sequence of str, or of pairs, optional
 
@@ -81,18 +96,15 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     ------
     UnsupportedModelError
         A model of another kind.
-    ConversionError
-        The folder cannot be read.
     """
-    source = _opened(model)
-    method = _method(source)
-    rows = _rows_for(source, example)
+    method = _method(model)
+    rows = _rows_for(model, example)
     with quiet():
         try:
-            tokens = _tokens(source)
+            tokens = _tokens(model)
         except UnsupportedModelError:
             return graphs.native_signature(method)
-        return graphs.describe(_forward(source, tokens), tokens, rows, _methods(source))
+        return graphs.describe(_forward(model, tokens), tokens, rows, _methods(model))
 
 
 def to_onnx(
@@ -109,12 +121,11 @@ def to_onnx(
     MissingDependencyError
         onnxscript is not installed.
     """
-    source = _opened(model)
-    rows = _rows_for(source, example)
+    rows = _rows_for(model, example)
     with quiet():
-        tokens = _tokens(source)
-        forward = _forward(source, tokens)
-        notes = _notes(source, tokens)
+        tokens = _tokens(model)
+        forward = _forward(model, tokens)
+        notes = _notes(model, tokens)
         return graphs.write(forward, tokens, signature, rows, opset=opset, notes=notes)
 
 
@@ -129,7 +140,7 @@ def call(model: Any, method: str, rows: Any) -> Any:
     -------
     numpy.ndarray
     """
-    ask = getattr(eval_view(_opened(model)), method)
+    ask = getattr(eval_view(model), method)
     rows = rows.tolist() if isinstance(rows, np.ndarray) else list(rows)
     with quiet():
         answer = ask(rows, show_progress_bar=False, convert_to_numpy=True)
@@ -138,10 +149,9 @@ def call(model: Any, method: str, rows: Any) -> Any:
 
 def reference(model: Any, method: str, rows: Any) -> Any:
     """Answer as the graph should: as :func:`call`, but bfloat16 in float32."""
-    source = _opened(model)
-    if not is_bfloat16(source):
-        return call(source, method, rows)
-    return call(graphs.copied(source, widen=True), method, rows)
+    if not is_bfloat16(model):
+        return call(model, method, rows)
+    return call(graphs.copied(model, widen=True), method, rows)
 
 
 def edge_rows(
@@ -158,12 +168,11 @@ def edge_rows(
     -------
     list of str, or ndarray of object (n_rows, 2)
     """
-    source = _opened(model)
     try:
-        tokens = _tokens(source)
+        tokens = _tokens(model)
     except UnsupportedModelError:
         return None
-    return graphs.edge_texts(source, tokens, _rows_for(source, example), n_rows, rng)
+    return graphs.edge_texts(model, tokens, _rows_for(model, example), n_rows, rng)
 
 
 def _kind(model: Any) -> str | None:
@@ -173,17 +182,13 @@ def _kind(model: Any) -> str | None:
     return None
 
 
-def _opened(model: Any) -> Any:
-    if not isinstance(model, (str, os.PathLike)):
-        return model
-    path = Path(os.fspath(model)).resolve()
-    return _open(path, (path / "modules.json").stat().st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1)
-def _open(path: Path, changed_ns: int) -> Any:
-    """Read a folder; the last one is kept, as one conversion asks several times."""
-    import sentence_transformers
+def _open(path: Path) -> Any:
+    try:
+        import sentence_transformers
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("sentence_transformers", "torch", "transformers"):
+            raise
+        raise MissingDependencyError.for_extra(exc.name, EXTRA, "Opening a model's folder") from exc
 
     with quiet():
         try:

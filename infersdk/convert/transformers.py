@@ -29,7 +29,6 @@ Known losses
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import os
@@ -48,7 +47,7 @@ from infersdk.convert.registry import Written
 from infersdk.convert.torch_copies import eval_view, is_bfloat16, unwrap
 from infersdk.convert.torch_silence import quiet
 from infersdk.convert.transformers_tokenizer import Tokens, read_tokenizer
-from infersdk.errors import ConversionError, UnsupportedModelError
+from infersdk.errors import ConversionError, MissingDependencyError, UnsupportedModelError
 from infersdk.types import Signature
 
 if TYPE_CHECKING:
@@ -61,6 +60,7 @@ __all__ = [
     "can_convert",
     "edge_rows",
     "infer_signature",
+    "open_source",
     "reference",
     "to_onnx",
 ]
@@ -104,12 +104,27 @@ def can_convert(model: Any) -> bool:
     return _is_model(model) or _is_pipeline(model)
 
 
+def open_source(model: Any) -> Any:
+    """Return the (model, tokenizer) that a folder's path leads to; anything else as it is.
+
+    Raises
+    ------
+    ConversionError
+        The folder cannot be read, or needs code of its own.
+    MissingDependencyError
+        transformers is not installed.
+    """
+    if not isinstance(model, (str, os.PathLike)):
+        return model
+    return _open(Path(os.fspath(model)).resolve())
+
+
 def infer_signature(model: Any, example: Any = None) -> Signature:
     """Run the model on the example's tokens to learn what it gives.
 
     Parameters
     ----------
-    model : transformers.Pipeline, PreTrainedModel, tuple or path
+    model : transformers.Pipeline, PreTrainedModel or tuple
         Left as it is.
     example : sequence of str or of pairs, optional
         Texts; for a model alone, its tensors.
@@ -119,7 +134,7 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     UnsupportedModelError
         Its rows are neither texts nor tensors.
     ConversionError
-        It does not take its tokenizer's tokens, or the folder cannot be read.
+        It does not take its tokenizer's tokens.
     """
     if _is_model(model):
         return torch_converter.infer_signature(_without_cache(model), example)
@@ -241,17 +256,18 @@ def _is_folder(path: str | os.PathLike[str]) -> bool:
 def _take_apart(model: Any) -> _Parts:
     if isinstance(model, tuple):
         return _parts(*model)
-    if _is_pipeline(model):
-        return _from_pipeline(model)
-    path = Path(os.fspath(model)).resolve()
-    return _parts(*_open(path, (path / "config.json").stat().st_mtime_ns))
+    return _from_pipeline(model)
 
 
-@functools.lru_cache(maxsize=1)
-def _open(path: Path, changed_ns: int) -> tuple[Any, Any]:
-    """Read a folder's model and tokenizer; the last one is kept, as one conversion asks several times."""
-    import torch
-    import transformers
+def _open(path: Path) -> tuple[Any, Any]:
+    """Read a folder's model and tokenizer."""
+    try:
+        import torch
+        import transformers
+    except ModuleNotFoundError as exc:
+        if exc.name not in ("torch", "transformers"):
+            raise
+        raise MissingDependencyError.for_extra(exc.name, EXTRA, "Opening a model's folder") from exc
 
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with quiet():

@@ -405,7 +405,7 @@ def test_a_missing_exporter_names_the_extra(monkeypatch):
 # -- files -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+@pytest.mark.parametrize("name", ["scores.keras", "scores.h5"])
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_is_opened_by_its_path(tmp_path, name):
     model, rows = small(), normal(9, 4)
@@ -413,6 +413,8 @@ def test_a_file_is_opened_by_its_path(tmp_path, name):
     assert converter.can_convert(tmp_path / name)
     with infersdk.load(tmp_path / name, example=rows, execution=QUICK) as served:
         assert served.plan.kind == "onnx"
+        assert served.name == "scores"
+        assert served.artifact.provenance.source == "keras.src.models.sequential.Sequential"
         np.testing.assert_allclose(served.predict(rows), model.predict(rows, verbose=0), atol=1e-6)
 
 

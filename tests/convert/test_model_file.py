@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from infersdk.convert.conversion import convert_model
 from infersdk.convert.model_file import is_model_file, open_model_file
 from infersdk.errors import ArtifactError, UnsupportedModelError
 
@@ -136,6 +137,14 @@ class TestNumbersOnly:
         path = tmp_path / f"model{suffix}"
         booster.save_model(path)
         np.testing.assert_array_equal(open_model_file(path).predict(data), booster.predict(data))
+
+    def test_the_file_gives_the_name(self, iris, tmp_path):
+        xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed")
+        path = tmp_path / "churn.ubj"
+        xgboost.train({"nthread": 1}, xgboost.DMatrix(*iris), 3).save_model(path)
+        conversion = convert_model(path, example=iris[0])
+        assert conversion.name == "churn"
+        assert conversion.provenance.source == "xgboost.core.Booster"
 
     def test_json_of_something_else(self, tmp_path):
         path = tmp_path / "model.json"

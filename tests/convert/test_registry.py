@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,36 @@ def test_each_framework_has_its_converter(module, make, framework):
     converter = find(model)
     assert framework == converter.FRAMEWORK
     assert all(callable(getattr(converter, name)) for name in FUNCTIONS)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("churn.onnx", "churn"),
+        (Path("models/churn.v2.ubj"), "churn.v2"),
+        (b"\x08\x01", "model"),
+        (Gadget(), "Gadget"),
+        ((Gadget(), object()), "Gadget"),
+    ],
+    ids=["file", "path", "bytes", "model", "model and tokenizer"],
+)
+def test_what_a_model_without_a_name_is_called(model, name):
+    assert registry.name_of(model) == name
+
+
+def test_a_folder_is_called_as_it_is(tmp_path, monkeypatch):
+    for folder, name in (("bert-v1.5", "bert-v1.5"), ("Net.mlpackage", "Net")):
+        (tmp_path / folder).mkdir()
+        assert registry.name_of(f"{tmp_path / folder}/") == name
+    monkeypatch.chdir(tmp_path / "bert-v1.5")
+    assert registry.name_of(".") == "bert-v1.5"
+
+
+def test_a_path_is_opened_only_where_the_converter_takes_paths():
+    converter = make_converter()
+    assert registry.open_source("gadget", converter) == "gadget"
+    converter.open_source = lambda model: Gadget() if model == "gadget" else model
+    assert isinstance(registry.open_source("gadget", converter), Gadget)
 
 
 @pytest.mark.parametrize("model", ["churn.onnx", b"\x08\x01"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_pooling_without_the_prompt_is_served_natively(modules: Modules) -> None
     np.testing.assert_allclose(served.encode(NEW), model.encode(NEW), atol=1e-6)
 
 
-def test_models_without_a_transformer_are_served_natively() -> None:
+def test_models_without_a_transformer_are_served_natively(tmp_path: Path) -> None:
     from sentence_transformers.models import StaticEmbedding
 
     embedding = StaticEmbedding(tiny.tokenizer().backend_tokenizer, embedding_dim=8)
@@ -120,6 +121,12 @@ def test_models_without_a_transformer_are_served_natively() -> None:
     served = _load(model)
     assert served.plan.kind == "native"
     assert "to be a transformer, got StaticEmbedding" in served.plan.reason
+    np.testing.assert_allclose(served.encode(NEW), model.encode(NEW), atol=1e-6)
+    folder = tmp_path / "static-v1.5"
+    model.save(str(folder))
+    served = _load(folder)
+    shutil.rmtree(folder)  # it was read, and is not needed again
+    assert served.name == "static-v1.5"
     np.testing.assert_allclose(served.encode(NEW), model.encode(NEW), atol=1e-6)
 
 
@@ -171,7 +178,7 @@ def test_what_is_known(tmp_path: Path, modules: Modules) -> None:
     (tmp_path / "modules.json").write_text("[")
     assert registry.find(tmp_path) is converter
     with pytest.raises(ConversionError, match="a folder that sentence-transformers saved"):
-        converter.infer_signature(tmp_path)
+        converter.open_source(tmp_path)
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,6 +273,7 @@ def test_a_serving_signature_where_there_is_no_call(tmp_path):
     )
     with infersdk.load(tmp_path / "only", example=rows, execution=QUICK) as served:
         assert served.plan.kind == "onnx"
+        assert served.name == "only"
         assert [method.name for method in served.signature.methods] == ["serving_default"]
         answer = served.serving_default(rows)
         assert set(answer) == set(expected)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import infersdk
 from infersdk import Execution
 from infersdk.convert import registry
 from infersdk.convert import transformers as converter
+from infersdk.convert.conversion import convert_model
 from infersdk.errors import (
     ConversionError,
     InputError,
@@ -213,6 +216,7 @@ def test_embeddings_of_a_folder(tmp_path: Path) -> None:
     model.float()
     served = _load(tmp_path)
     assert served.plan.kind == "onnx"
+    assert served.name == tmp_path.name
     tokens, outputs = _outputs(model, tokenizer, NEW)
     answer = served(NEW)
     assert list(answer) == ["last_hidden_state", "pooler_output", "input_ids", "attention_mask"]
@@ -379,10 +383,57 @@ def test_what_is_known(tmp_path: Path, sentiment: tuple[Any, Any]) -> None:
     assert registry.find(str(tmp_path)) is converter
 
 
+@pytest.fixture
+def folder(sentiment: tuple[Any, Any], tmp_path: Path) -> Path:
+    """A model as save_pretrained() leaves it."""
+    path = tmp_path / "sentiment-v1.5"
+    for part in sentiment:
+        part.save_pretrained(path)
+    return path
+
+
+def test_a_folder_is_read_once_and_not_needed_again(
+    folder: Path, sentiment: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        shutil.rmtree(folder)
+        raise ConversionError("not today")
+
+    monkeypatch.setattr(converter, "to_onnx", refuse)
+    served = _load(folder)
+    assert served.plan.kind == "native"
+    assert served.name == "sentiment-v1.5"
+    np.testing.assert_allclose(served.logits(NEW), _outputs(*sentiment, NEW)[1].logits, atol=1e-5)
+
+    for part in sentiment:
+        part.save_pretrained(folder)
+    app = types.ModuleType("text_app")
+    app.model = lambda: folder  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "text_app", app)
+    path = served.save(tmp_path / "native.onnx", source="text_app:model")
+    opened = infersdk.load(path, trust=("text_app:model",))
+    shutil.rmtree(folder)
+    assert opened.name == "sentiment-v1.5"
+    assert opened.predict(NEW).tolist() == served.predict(NEW).tolist()
+
+
+@pytest.mark.slow
+def test_what_a_model_is_called(folder: Path, sentiment: tuple[Any, Any]) -> None:
+    def provenance(model: Any) -> tuple[str, str]:
+        conversion = convert_model(model, example=EXAMPLE, on_mismatch="raise")
+        assert conversion.provenance is not None
+        return conversion.name, conversion.provenance.source
+
+    kind = "BertForSequenceClassification"
+    source = f"transformers.models.bert.modeling_bert.{kind}"
+    assert provenance(sentiment) == (kind, source)
+    assert provenance(folder) == ("sentiment-v1.5", source)
+
+
 def test_a_damaged_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no such model"}')
     with pytest.raises(ConversionError, match="a folder written by save_pretrained"):
-        converter.infer_signature(tmp_path)
+        converter.open_source(tmp_path)
 
 
 def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
@@ -391,7 +442,7 @@ def test_code_in_a_folder_is_not_run(tmp_path: Path) -> None:
     )
     (tmp_path / "own.py").write_text("open('ran', 'w').close()\nraise RuntimeError('it ran')\n")
     with pytest.raises(ConversionError) as caught:
-        converter.infer_signature(tmp_path)
+        converter.open_source(tmp_path)
     assert "it ran" not in str(caught.value)
 
 
