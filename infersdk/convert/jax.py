@@ -30,35 +30,36 @@ Known losses
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from infersdk.convert.array_axes import BATCH, ROWS
+from infersdk.convert.array_proof import edges
+from infersdk.convert.array_study import Subject, refuse_unwritable, study
 from infersdk.convert.jax_calls import (
+    PureModel,
+    as_numpy,
     described,
     is_jax,
     is_unbound,
     prepare,
     serving,
-    take_apart,
     to_arrays,
 )
-from infersdk.convert.jax_study import BATCH, ROWS, resized, study, varied
 from infersdk.convert.registry import Written
 from infersdk.convert.torch_silence import quiet
 from infersdk.errors import ConversionError, UnsupportedModelError
-from infersdk.types import Method, Signature, TensorSpec
+from infersdk.types import Method, Signature
 
 __all__ = ["EXTRA", "FRAMEWORK", "call", "can_convert", "edge_rows", "infer_signature", "to_onnx"]
 
 FRAMEWORK = "JAX"
 EXTRA = "jax"
 
-_EDGE_INPUT_BYTES = 16 * 2**20
-"""Most bytes of edge rows."""
-
-_CHECKED_ROWS = 8
+_TOLERANCE = 1e-4
+"""Difference that counts as rounding, as a share of the largest value: compiled or not, JAX computes alike."""
 
 
 def can_convert(model: Any) -> bool:
@@ -85,8 +86,8 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
     ConversionError
         There is no example, or it does not fit the model.
     """
-    subject = prepare(model, _example(model, example))
-    found = study(subject)
+    pure = prepare(model, _example(model, example))
+    found = study(replace(_subject(pure), may_separate=not pure.branches()))
     if found.answer is None:
         return Signature(found.inputs, (), (Method("__call__", ()),), container="tensors")
     method = Method(
@@ -123,22 +124,20 @@ def to_onnx(
     """
     from infersdk.convert.jax_export import export
 
-    subject = prepare(model, _example(model, example))
-    if not signature.outputs:
-        raise UnsupportedModelError(
-            f"No ONNX graph can give the answer of {described(model)}: {study(subject).refusal}"
-        )
+    pure = prepare(model, _example(model, example))
+    subject = _subject(pure)
+    refuse_unwritable(described(model), subject, signature)
     with quiet():
-        if not subject.repeats():
+        if not pure.repeats():
             raise UnsupportedModelError(
                 f"{described(model)} gives two answers to the same rows: it samples at random or keeps "
                 "state between calls. A graph would do neither alike"
             )
-        graph, found = export(subject, signature, opset=opset)
+        graph, found = export(pure, subject, signature, opset=opset)
     notes = []
-    if subject.n_training:
+    if pure.n_training:
         notes.append(
-            f"{subject.n_training} of its parts are in training mode; it was converted as in inference mode"
+            f"{pure.n_training} of its parts are in training mode; it was converted as in inference mode"
         )
     names = {dim for spec in signature.inputs for dim in getattr(spec, "shape", None) or ()}
     if ROWS in names:
@@ -169,7 +168,7 @@ def call(model: Any, method: str, rows: Any) -> Any:
     if method != "__call__":
         raise UnsupportedModelError(f"Expected method `__call__` of a JAX model, got `{method}`")
     layout, arrays = to_arrays(model, rows)
-    return _as_numpy(layout.call(serving(model), arrays))
+    return as_numpy(layout.call(serving(model), arrays))
 
 
 def edge_rows(
@@ -192,34 +191,42 @@ def edge_rows(
     """
     if example is None:
         return None
-    layout, arrays = to_arrays(model, example)
-    specs = [spec for spec in signature.inputs if isinstance(spec, TensorSpec)]
-    if len(specs) != len(arrays):
-        return None
-    rows = [
-        index for index, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)
-    ]
-    count = None
-    if rows:
-        row_bytes = sum(arrays[index][:1].nbytes for index in rows)
-        count = max(min(n_rows, _CHECKED_ROWS), min(n_rows, _EDGE_INPUT_BYTES // max(row_bytes, 1)))
-    factors = [1.0, -1.0, 0.1, 3.0]
-    if not any("int" in spec.dtype for spec in signature.outputs if isinstance(spec, TensorSpec)):
-        # A row of zeros often gives equal scores; which of them is the largest is arbitrary then.
-        factors.append(0.0)
-    made = varied(arrays, rows, count, rng, factors=factors)
-    plain = tuple(
-        resized(array, 0, count) if count is not None and index in rows else array
-        for index, array in enumerate(arrays)
+    pure = prepare(model, example)
+    made = edges(_subject(pure), signature, n_rows, rng)
+    return None if made is None else pure.layout.to_rows(tuple(made.values()))
+
+
+def _subject(model: PureModel) -> Subject:
+    """Have the model studied; shapes come from ``jax.eval_shape``, which computes nothing."""
+    return Subject(
+        model.layout.names,
+        model.arrays,
+        (None,) * len(model.arrays),
+        model.ask,
+        shapes=model.shapes,
+        tolerance=_TOLERANCE,
+        advice=_advice,
     )
-    for candidate in (made, plain):
-        few = [a[:_CHECKED_ROWS] if i in rows else a for i, a in enumerate(candidate)]
-        try:
-            layout.call(serving(model), few)
-        except Exception:  # values that the model does not take
-            continue
-        return layout.to_rows(candidate)
-    return None
+
+
+def _advice(exc: Exception) -> str:
+    """Say what to pass where a model does not run on its example."""
+    text = str(exc)
+    if "ropout" in text or "key" in text:
+        return (
+            ". Switch dropout off before the model is wrapped: eqx.nn.inference_mode(model), model.eval(), "
+            "or bind the argument that does so"
+        )
+    if isinstance(exc, TypeError) and "missing" in text:
+        return (
+            ". Bind other arguments first: functools.partial(module.apply, variables, train=False)"
+        )
+    if isinstance(exc, TypeError | ValueError):
+        return (
+            ". A model written for one row takes many as jax.vmap(model); pass that, and an example of "
+            "several rows"
+        )
+    return ""
 
 
 def _example(model: Any, example: Any) -> Any:
@@ -242,19 +249,3 @@ def _example(model: Any, example: Any) -> Any:
             "example=: an array, a tuple of arrays, or a dict by the names of its parameters"
         )
     return example
-
-
-def _as_numpy(answer: Any) -> Any:
-    """Give arrays of numpy, in the containers that the Predictor gives too."""
-    try:
-        flat = take_apart(answer)
-    except UnsupportedModelError:
-        import jax
-
-        return jax.tree_util.tree_map(np.asarray, answer)
-    arrays = tuple(map(np.asarray, flat.arrays))
-    if flat.form == "array":
-        return arrays[0]
-    if flat.keys is not None:
-        return dict(zip(flat.keys, arrays, strict=True))
-    return arrays if flat.form == "tuple" and not isinstance(answer, Mapping) else list(arrays)

@@ -7,6 +7,7 @@ JAX's own transformations return (``jax.jit(f)``, ``jax.vmap(f)``), their method
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -17,12 +18,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from infersdk.convert import array_answers
+from infersdk.convert.array_answers import Answer
+from infersdk.convert.jax_trace import branches
 from infersdk.errors import ConversionError, UnsupportedModelError
 
 __all__ = [
-    "Answer",
     "Layout",
-    "Subject",
+    "PureModel",
+    "as_numpy",
     "described",
     "is_jax",
     "is_unbound",
@@ -74,26 +78,7 @@ class Layout:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The arrays of an answer (or what stands for them while tracing), and what object held them."""
-
-    form: Literal["array", "tuple", "list", "dict"]
-    arrays: tuple[Any, ...]
-    keys: tuple[str, ...] | None = None
-
-    def names(self, taken: Sequence[str]) -> tuple[str, ...]:
-        """Name the graph's outputs: ``output``, ``output_0``.. or the keys; never an input's name."""
-        wanted = self.keys or tuple(f"output_{index}" for index in range(len(self.arrays)))
-        names: list[str] = []
-        for name in ("output",) if self.form == "array" else wanted:
-            while name in taken or name in names:
-                name += "_out"
-            names.append(name)
-        return tuple(names)
-
-
-class Subject:
+class PureModel:
     """A model as a pure function, in inference mode, with the example it is studied on.
 
     Parameters
@@ -119,6 +104,7 @@ class Subject:
         self._model = model
         self._function, self.n_training = _pure(model)
         self._compiled: Callable[..., tuple[Any, ...]] | None = jax.jit(self.traced)
+        self._answered: Answer | None = None
 
     def run(self, arrays: Sequence[Any]) -> Any:
         """What the model returns, computed as the model does by itself."""
@@ -128,14 +114,36 @@ class Subject:
         """The arrays of the answer, in its own order; for JAX to trace."""
         return take_apart(self.run(arrays)).arrays
 
-    def answer(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
-        """The arrays of the answer, compiled as a whole, unless the model decides by values."""
+    def ask(self, arrays: Sequence[Any]) -> Any:
+        """What the model returns, as numpy's arrays; compiled as a whole from the second time on."""
+        if self._answered is None:
+            # The model by itself, so that what it raises is its own.
+            returned = self.run(arrays)
+            with contextlib.suppress(UnsupportedModelError):
+                self._answered = take_apart(returned)
+            return as_numpy(returned)
+        return self._answered.holding(self._values(arrays))
+
+    def _values(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
+        """The arrays of the answer, compiled unless the model decides by values."""
         if self._compiled is not None:
             try:
                 return tuple(map(np.asarray, self._compiled(*arrays)))
             except values_needed():
                 self._compiled = None
         return tuple(map(np.asarray, self.traced(*arrays)))
+
+    def branches(self) -> bool:
+        """Whether the model decides by values what it does with all rows at once (``jax.lax.cond``)."""
+        import jax
+
+        try:
+            traced = jax.make_jaxpr(self.traced)(*self.arrays)
+        except values_needed():
+            return True
+        except Exception:  # it is nested, or does not run: the study says why
+            return False
+        return branches(traced.jaxpr)
 
     def shapes(self, arrays: Sequence[Any]) -> tuple[Any, ...] | None:
         """Shape and dtype of each array of the answer; None where the model does not take such rows."""
@@ -204,7 +212,7 @@ def serving(model: Any) -> Callable[..., Any]:
     return _rebuilt(model, _evaluated)
 
 
-def prepare(model: Any, rows: Any) -> Subject:
+def prepare(model: Any, rows: Any) -> PureModel:
     """Make a pure function of the model, and arrays of the example.
 
     Raises
@@ -214,7 +222,7 @@ def prepare(model: Any, rows: Any) -> Subject:
     ConversionError
         The rows do not fit the model's parameters.
     """
-    return Subject(model, *to_arrays(model, rows))
+    return PureModel(model, *to_arrays(model, rows))
 
 
 def to_arrays(model: Any, rows: Any) -> tuple[Layout, tuple[np.ndarray, ...]]:
@@ -236,42 +244,34 @@ def to_arrays(model: Any, rows: Any) -> tuple[Layout, tuple[np.ndarray, ...]]:
 
 
 def take_apart(answer: Any) -> Answer:
-    """Split what the model returned into arrays.
+    """Split what the model returned, or a dataclass of it, into arrays.
 
     Raises
     ------
     UnsupportedModelError
         It is nested, or holds something else than arrays.
     """
-    if _is_tensor(answer):
-        return Answer("array", (answer,))
-    keys: tuple[Any, ...] | None = None
-    if dataclasses.is_dataclass(answer) and not isinstance(answer, type):
+    if dataclasses.is_dataclass(answer) and not isinstance(answer, type) and not _is_tensor(answer):
         answer = {item.name: getattr(answer, item.name) for item in dataclasses.fields(answer)}
-    form: Literal["tuple", "list", "dict"]
-    if isinstance(answer, Mapping):
-        form, keys, values = "dict", tuple(answer), tuple(answer.values())
-    elif isinstance(answer, tuple | list):
-        form, values = ("tuple" if isinstance(answer, tuple) else "list"), tuple(answer)
-    else:
-        raise UnsupportedModelError(
-            "Expected the model to return arrays, a tuple, a list or a dict of them, got "
-            f"{type(answer).__name__}. Return arrays, or serve the model natively"
-        )
-    if keys is not None and not all(isinstance(key, str) for key in keys):
-        raise UnsupportedModelError(
-            f"Expected the model to return a dict with str keys, got {list(keys)!r}"
-        )
-    if not values:
-        raise UnsupportedModelError(f"Expected the model to return arrays, got an empty {form}")
-    for place, value in zip(keys or range(len(values)), values, strict=True):
-        if not _is_tensor(value):
-            raise UnsupportedModelError(
-                f"Expected every element of the model's {form} to be an array, got "
-                f"{type(value).__name__} at [{place!r}]. Return the arrays flat, in one tuple or dict, "
-                "or serve the model natively"
-            )
-    return Answer(form, values, keys)
+    return array_answers.take_apart(answer, _is_tensor)
+
+
+def as_numpy(answer: Any) -> Any:
+    """Give arrays of numpy, in the containers that the Predictor gives too."""
+    try:
+        flat = take_apart(answer)
+    except UnsupportedModelError:
+        import jax
+
+        return jax.tree_util.tree_map(_as_array, answer)
+    return flat.holding([_as_array(item) for item in flat.arrays])
+
+
+def _as_array(value: Any) -> Any:
+    """As an array of numpy; a random key, which has no values, as it is."""
+    if str(getattr(value, "dtype", "")).startswith("key"):
+        return value
+    return np.asarray(value)
 
 
 # -- models ----------------------------------------------------------------------------------------

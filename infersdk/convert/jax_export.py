@@ -15,17 +15,16 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from infersdk._native import Session
-from infersdk.convert.jax_calls import Subject, values_needed
+from infersdk.convert.array_axes import BATCH, ROWS, fixed_but, sizes_of
+from infersdk.convert.array_proof import prove
+from infersdk.convert.array_study import Subject
+from infersdk.convert.jax_calls import PureModel, values_needed
 from infersdk.convert.jax_graph import repair_pooling, repair_products, separate_outputs
-from infersdk.convert.jax_study import BATCH, ROWS, agree, resized, varied
 from infersdk.convert.torch_graph import describe, dynamic_names
-from infersdk.errors import ConversionError, InferSDKError, SessionError, UnsupportedModelError
+from infersdk.errors import ConversionError, InferSDKError, UnsupportedModelError
 from infersdk.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -38,18 +37,12 @@ _OPSET = 21
 _LARGEST_BYTES = 1_900_000_000
 """Most weights that go into one ONNX file: protobuf ends at 2 GiB, and the graph needs some of it."""
 
-_SMALL_VALUES = 2**15
-"""Values in an example up to which axes are tried at three times its size too."""
-
-_LEAST_AGREEMENT = 0.9
-"""Share of integers that must be equal: a class on the border of two may round either way."""
-
 _EXPORT_LOCK = threading.Lock()
 """jax2onnx changes JAX for the whole process while it writes; one export at a time."""
 
 
 def export(
-    subject: Subject, signature: Signature, *, opset: int | None
+    model: PureModel, subject: Subject, signature: Signature, *, opset: int | None
 ) -> tuple[onnx.ModelProto, list[str]]:
     """Export, keeping as many of the signature's named axes dynamic as are proven right.
 
@@ -58,7 +51,7 @@ def export(
 
     Returns
     -------
-    model : onnx.ModelProto
+    graph : onnx.ModelProto
         Inputs, outputs and axes are named as in the signature; an axis that had to be fixed is an int.
     notes : list of str
 
@@ -70,20 +63,20 @@ def export(
         No graph was produced, or none that answers as the model does.
     """
     specs = _tensor_specs(signature.inputs)
-    named = frozenset(_sizes(specs, subject.arrays))
+    named = frozenset(sizes_of(specs, subject.arrays))
     failures: list[ConversionError] = []
 
     def attempt(dynamic: frozenset[str]) -> onnx.ModelProto | None:
         try:
-            return _attempt(subject, signature, dynamic, opset)
+            return _attempt(model, subject, signature, dynamic, opset)
         except UnsupportedModelError:
             raise
         except ConversionError as exc:
             failures.append(exc)
             return None
 
-    if (model := attempt(named)) is not None:
-        return model, []
+    if (graph := attempt(named)) is not None:
+        return graph, []
     rows = named & {BATCH, ROWS}
     best, kept = (attempt(rows) if rows < named else None), rows
     if best is None:
@@ -97,28 +90,32 @@ def export(
 
 
 def _attempt(
-    subject: Subject, signature: Signature, named: frozenset[str], opset: int | None
+    model: PureModel,
+    subject: Subject,
+    signature: Signature,
+    named: frozenset[str],
+    opset: int | None,
 ) -> onnx.ModelProto:
     specs = _tensor_specs(signature.inputs)
     outputs = _tensor_specs(signature.outputs)
-    model = _written(subject, specs, named, opset)
-    if len(model.graph.input) != len(specs) or len(model.graph.output) != len(outputs):
+    written = _written(model, specs, named, opset)
+    if len(written.graph.input) != len(specs) or len(written.graph.output) != len(outputs):
         raise ConversionError(
             f"Expected a graph of {len(specs)} inputs and {len(outputs)} outputs, jax2onnx gave "
-            f"{len(model.graph.input)} and {len(model.graph.output)}"
+            f"{len(written.graph.input)} and {len(written.graph.output)}"
         )
-    repair_pooling(model.graph)
-    repair_products(model.graph)
-    separate_outputs(model.graph)
-    describe(model, specs, outputs, named, relax=False)
-    if missing := named - dynamic_names(model):
+    repair_pooling(written.graph)
+    repair_products(written.graph)
+    separate_outputs(written.graph)
+    describe(written, specs, outputs, named, relax=False)
+    if missing := named - dynamic_names(written):
         raise ConversionError(f"jax2onnx fixed {', '.join(sorted(missing))} at the example's size")
-    _prove(model, subject, specs, named)
-    return model
+    prove(written, subject, fixed_but(specs, subject.arrays, named))
+    return written
 
 
 def _written(
-    subject: Subject, specs: Sequence[TensorSpec], named: frozenset[str], opset: int | None
+    model: PureModel, specs: Sequence[TensorSpec], named: frozenset[str], opset: int | None
 ) -> onnx.ModelProto:
     import jax
     import jax2onnx
@@ -134,10 +131,10 @@ def _written(
             ),
             array.dtype,
         )
-        for spec, array in zip(specs, subject.arrays, strict=True)
+        for spec, array in zip(specs, model.arrays, strict=True)
     ]
     try:
-        traced = jax.make_jaxpr(subject.traced)(*arguments)
+        traced = jax.make_jaxpr(model.traced)(*arguments)
     except InferSDKError:
         raise
     except Exception as exc:
@@ -217,128 +214,6 @@ def _symbols_as_names() -> Iterator[None]:
         yield
     finally:
         _core._maybe_convert_to_symbolic_dim = convert
-
-
-def _prove(
-    model: onnx.ModelProto,
-    subject: Subject,
-    specs: Sequence[TensorSpec],
-    dynamic: frozenset[str],
-) -> None:
-    """Run graph and model side by side on other sizes and values.
-
-    Sizes 1, 2, 3 and 5 of the axis of rows and, beside them, shorter and longer lengths; the example's own
-    values, negated, zero and enlarged.
-
-    Raises
-    ------
-    ConversionError
-        ONNX Runtime does not run the graph, or it answers differently.
-    """
-    rng = np.random.default_rng(20021)
-    rows = [
-        index for index, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)
-    ]
-    sizes_given = _sizes(specs, subject.arrays)
-    n_compared, n_equal, n_integers = 0, 0, 0
-    try:
-        session = Session(model.SerializeToString(), name="conversion")
-    except SessionError as exc:
-        raise ConversionError(f"ONNX Runtime does not take the exported graph: {exc}") from exc
-    try:
-        small = sum(array.size for array in subject.arrays) < _SMALL_VALUES
-        for sizes, factor in _trials(sizes_given, dynamic, small=small):
-            n_rows = next((sizes[name] for name in (BATCH, ROWS) if name in sizes), None)
-            arrays = subject.arrays
-            if factor is not None:
-                arrays = varied(arrays, rows, n_rows, rng, factors=(factor,))
-            arrays = tuple(
-                _fitted(array, spec, sizes) for array, spec in zip(arrays, specs, strict=True)
-            )
-            try:
-                theirs = subject.answer(arrays)
-            except Exception:  # values or sizes that the model does not take: no one will send them
-                continue
-            shown = ", ".join(f"{name}={size}" for name, size in sizes.items()) or "the example"
-            try:
-                given = session.run_ordered(list(arrays))
-            except InferSDKError as exc:
-                raise ConversionError(
-                    f"The graph fails where the model does not, at {shown}: {exc}"
-                ) from exc
-            n_compared += 1
-            for value, ours, their in zip(model.graph.output, given, theirs, strict=True):
-                same = ours.shape == their.shape and ours.dtype == their.dtype
-                if same and their.dtype.kind in "biu":
-                    if (
-                        factor != 0.0
-                    ):  # else equal scores; which of them is the largest is arbitrary
-                        n_integers += their.size
-                        n_equal += int((ours == their).sum())
-                elif not same or not agree(ours, their):
-                    raise ConversionError(
-                        f"The exported graph answers differently from the model at {shown} (output "
-                        f"`{value.name}`: expected {their.dtype} {their.shape}, got {ours.dtype} "
-                        f"{ours.shape})"
-                    )
-    finally:
-        session.close()
-    if n_compared == 0:
-        raise ConversionError("The model ran on none of the inputs made from its example")
-    if n_equal < _LEAST_AGREEMENT * n_integers:
-        raise ConversionError(
-            f"The exported graph answers differently from the model: {n_integers - n_equal} of "
-            f"{n_integers} integers differ"
-        )
-
-
-def _trials(
-    example: dict[str, int], dynamic: frozenset[str], *, small: bool
-) -> Iterator[tuple[dict[str, int], float | None]]:
-    """Give sizes of the dynamic axes, and what to multiply values by (None: leave them alone)."""
-    lengths: dict[str, Callable[[int], int]] = {
-        "same": lambda size: size,
-        "longer": lambda size: size + 1,
-        "much longer": lambda size: 3 * size + 1 if small else size + 1,
-        "shorter": lambda size: max(1, size - 1),
-        "one": lambda size: 1,
-    }
-    plan: list[tuple[int, str, float | None]] = [
-        (3, "same", None),
-        (3, "same", 1.0),
-        (2, "longer", 1.0),
-        (1, "same", -1.0),
-        (5, "much longer", 0.0),
-        (3, "shorter", 10.0),
-        (1, "same", 1.0),
-        (2, "one", 1.0),
-    ]
-    if not dynamic:
-        plan = [(0, "same", factor) for factor in (None, 1.0, -1.0, 0.0, 10.0)]
-    for n_rows, length, factor in plan:
-        sizes = {
-            name: n_rows if name in (BATCH, ROWS) else lengths[length](size)
-            for name, size in example.items()
-            if name in dynamic
-        }
-        yield sizes, factor
-
-
-def _fitted(array: np.ndarray, spec: TensorSpec, sizes: dict[str, int]) -> np.ndarray:
-    for axis, dim in enumerate(spec.shape or ()):
-        if isinstance(dim, str) and dim in sizes:
-            array = resized(array, axis, sizes[dim])
-    return array if array.flags.c_contiguous else array.copy(order="C")
-
-
-def _sizes(specs: Sequence[TensorSpec], arrays: Sequence[np.ndarray]) -> dict[str, int]:
-    """The example's size of every named axis."""
-    return {
-        dim: size
-        for spec, array in zip(specs, arrays, strict=True)
-        for dim, size in zip(spec.shape or (), array.shape, strict=True)
-        if isinstance(dim, str)
-    }
 
 
 def _tensor_specs(values: Sequence[Any]) -> tuple[TensorSpec, ...]:

@@ -41,6 +41,18 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from infersdk.convert.array_answers import in_kind
+from infersdk.convert.array_axes import BATCH, ROWS, relaxed
+from infersdk.convert.array_proof import edges, prove
+from infersdk.convert.array_rows import made_up
+from infersdk.convert.array_study import (
+    Subject,
+    answers_repeat,
+    first_sentence,
+    refuse_unwritable,
+    study,
+    without_lengths,
+)
 from infersdk.convert.keras_calls import (
     Layout,
     ask,
@@ -51,21 +63,7 @@ from infersdk.convert.keras_calls import (
 )
 from infersdk.convert.keras_precision import widened, widened_before, widening_note
 from infersdk.convert.registry import Written
-from infersdk.convert.tensorflow_proof import edges, prove
 from infersdk.convert.tensorflow_silence import quiet, quiet_import
-from infersdk.convert.tensorflow_study import (
-    BATCH,
-    ROWS,
-    Subject,
-    answers_repeat,
-    first_sentence,
-    in_kind,
-    made_up,
-    refuse_unwritable,
-    relaxed,
-    study,
-    without_lengths,
-)
 from infersdk.errors import (
     ArtifactError,
     ConversionError,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infersdk.convert.tensorflow_study import Shape
+from infersdk.convert.array_rows import Shape
 from infersdk.errors import ConversionError, UnsupportedModelError
 
 __all__ = [

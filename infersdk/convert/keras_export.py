@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from infersdk.convert.array_study import first_sentence
 from infersdk.convert.keras_calls import Layout, flat, takes_training
 from infersdk.convert.tensorflow_graph import (
     branches,
@@ -24,7 +25,6 @@ from infersdk.convert.tensorflow_graph import (
     set_shapes,
     write,
 )
-from infersdk.convert.tensorflow_study import first_sentence
 from infersdk.errors import ConversionError, InferSDKError, UnsupportedModelError
 from infersdk.types import TensorSpec
 

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from infersdk.convert.tensorflow_study import first_sentence
+from infersdk.convert.array_study import first_sentence
 from infersdk.errors import ConversionError
 from infersdk.types import TensorSpec
 

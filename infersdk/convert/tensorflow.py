@@ -32,22 +32,20 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from infersdk.convert.registry import Written
-from infersdk.convert.tensorflow_calls import Layout, ask, entry_of, layout_of
-from infersdk.convert.tensorflow_proof import edges, prove
-from infersdk.convert.tensorflow_silence import quiet, quiet_import
-from infersdk.convert.tensorflow_study import (
-    BATCH,
-    ROWS,
+from infersdk.convert.array_answers import in_kind
+from infersdk.convert.array_axes import BATCH, ROWS, relaxed
+from infersdk.convert.array_proof import edges, prove
+from infersdk.convert.array_study import (
     Subject,
     answers_repeat,
     first_sentence,
-    in_kind,
     refuse_unwritable,
-    relaxed,
     study,
     without_lengths,
 )
+from infersdk.convert.registry import Written
+from infersdk.convert.tensorflow_calls import Layout, ask, entry_of, layout_of
+from infersdk.convert.tensorflow_silence import quiet, quiet_import
 from infersdk.errors import (
     ArtifactError,
     ConversionError,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infersdk.convert.tensorflow_study import Shape, made_up
+from infersdk.convert.array_rows import Shape, made_up
 from infersdk.errors import ConversionError, UnsupportedModelError
 
 __all__ = ["Entry", "Layout", "ask", "entry_of", "layout_of"]

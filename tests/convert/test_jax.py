@@ -330,6 +330,69 @@ def test_rows_that_influence_each_other_are_not_a_batch():
     assert signature.inputs[0].shape[0] == "rows"
 
 
+def _branches() -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    def choose(rows: Any, limit: float) -> Any:
+        return jax.lax.cond(rows.sum() > limit, lambda x: x * 2.0, lambda x: x - 1.0, rows)
+
+    def step(total: Any, row: Any) -> Any:
+        return total + row.sum(), jax.lax.cond(total > 1e6, lambda: row * 2, lambda: row)
+
+    return {
+        "by the sign": lambda x: choose(x, 0.0),
+        "far from the example": lambda x: choose(x, 1e6),
+        "in a jitted function": lambda x: jax.jit(choose)(x * 2.0, 1e6),
+        "one of several": lambda x: jax.lax.switch(
+            jnp.int32(x.max() > 1e6), [lambda y: y, lambda y: y * 2.0], x
+        ),
+        "in a loop over rows": lambda x: jax.lax.scan(step, 0.0, x)[1],
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "by the sign",
+        "far from the example",
+        "in a jitted function",
+        "one of several",
+        "in a loop over rows",
+    ],
+)
+def test_rows_that_decide_together_are_not_a_batch(name):
+    import jax
+
+    # Positive rows only, each of which would take the same branch alone.
+    example = np.abs(_normal(6, 3))
+    signature = converter.infer_signature(jax.jit(_branches()[name]), example)
+    assert signature.inputs[0].shape[0] == "rows"
+
+
+def test_a_branch_on_the_whole_batch_is_served_as_jax_answers_it():
+    import jax
+
+    model = jax.jit(_branches()["by the sign"])
+    with infersdk.load(model, example=np.abs(_normal(6, 3)), execution=QUIET) as predictor:
+        assert predictor.signature.inputs[0].shape[0] == "rows"
+        for rows in (_normal(4, 3) + 5.0, _normal(4, 3) - 5.0):
+            np.testing.assert_allclose(predictor(rows), model(rows), rtol=1e-6)
+
+
+def test_rows_that_decide_for_themselves_are_a_batch():
+    import jax
+    import jax.numpy as jnp
+
+    limit = jnp.asarray(2.0)
+    each = jax.vmap(
+        lambda row: jax.lax.cond(row.sum() > 0, lambda r: r * 2.0, lambda r: r - 1.0, row)
+    )
+    fixed = jax.jit(lambda x: jax.lax.cond(limit > 1.0, lambda y: y * 2.0, lambda y: y - 1.0, x))
+    for model in (each, fixed):
+        assert converter.infer_signature(model, _normal(6, 3)).inputs[0].shape[0] == "N"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_doubles_stay_where_jax_has_them(dtype):
     import jax
@@ -397,7 +460,7 @@ def test_a_nested_answer_is_served_natively():
     import jax
 
     reason = _native_reason(jax.jit(lambda x: {"both": (x, x * 2)}), _normal(5, 4))
-    assert "to be an array, got tuple at ['both']" in reason
+    assert "to be a dense tensor, got a tuple at ['both']" in reason
 
 
 def test_an_operator_without_onnx_form_is_served_natively():

@@ -6,32 +6,29 @@ an axis, or a branch, as it was when the model was traced.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infersdk._native import Session
-from infersdk.convert.tensorflow_study import (
-    BATCH,
-    ROWS,
-    Subject,
-    agree,
-    dtype_name,
-    resized,
-    take_apart,
-    varied,
-)
+from infersdk.convert.array_answers import dtype_name, take_apart
+from infersdk.convert.array_axes import BATCH, ROWS, rows_of, sizes_of
+from infersdk.convert.array_rows import agree, resized, varied
+from infersdk.convert.array_study import Subject
 from infersdk.errors import ConversionError, InferSDKError, SessionError, UnsupportedModelError
 from infersdk.types import Signature, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["edges", "prove"]
+__all__ = ["SAMPLE_ROWS", "SMALL_VALUES", "check_integers", "edges", "prove", "trials"]
 
-_SMALL_VALUES = 2**15
+SAMPLE_ROWS = 3
+"""Rows of the first two trials; a graph that is traced from an example is traced with as many."""
+
+SMALL_VALUES = 2**15
 """Values in an example up to which axes are tried at three times its size too."""
 
 _EDGE_ROWS = 64
@@ -61,10 +58,11 @@ def prove(model: onnx.ModelProto, subject: Subject, specs: Sequence[TensorSpec])
     except SessionError as exc:
         raise ConversionError(f"ONNX Runtime does not take the exported graph: {exc}") from exc
     rng = np.random.default_rng(20051)
-    rows = [i for i, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)]
+    rows = rows_of(specs)
     n_compared, n_integers, n_equal = 0, 0, 0
     try:
-        for sizes, factor in _trials(specs, subject.arrays):
+        small = sum(array.size for array in subject.arrays) < SMALL_VALUES
+        for sizes, factor in trials(sizes_of(specs, subject.arrays), small=small):
             trial = _trial(subject, specs, rows, sizes, factor, rng)
             if trial is None:
                 continue
@@ -85,7 +83,7 @@ def prove(model: onnx.ModelProto, subject: Subject, specs: Sequence[TensorSpec])
                         n_equal += int((mine == other).sum())
                 elif same:
                     same = (
-                        agree(mine, other)
+                        agree(mine, other, tolerance=subject.tolerance)
                         if other.dtype.kind not in "OSU"
                         else _same_text(mine, other)
                     )
@@ -100,11 +98,62 @@ def prove(model: onnx.ModelProto, subject: Subject, specs: Sequence[TensorSpec])
         session.close()
     if n_compared == 0:
         raise ConversionError("The model ran on none of the inputs made from its example")
-    if n_integers and n_equal < _LEAST_AGREEMENT * n_integers:
+    check_integers(n_equal, n_integers)
+
+
+def check_integers(n_equal: int, n_integers: int) -> None:
+    """Raise where too many integers differ.
+
+    Raises
+    ------
+    ConversionError
+        Fewer than 90% of them are equal.
+    """
+    if n_equal < _LEAST_AGREEMENT * n_integers:
         raise ConversionError(
             f"The exported graph answers differently from the model: {n_integers - n_equal} of "
             f"{n_integers} integers differ"
         )
+
+
+def trials(
+    example: dict[str, int], *, small: bool
+) -> Iterator[tuple[dict[str, int], float | None]]:
+    """Give sizes of the dynamic axes, and what to multiply values by (None: leave them alone).
+
+    Parameters
+    ----------
+    example : dict of str to int
+        The dynamic axes, and their sizes in the example.
+    small : bool
+        Whether the example is small enough to be tried at three times its size.
+    """
+    lengths: dict[str, Callable[[int], int]] = {
+        "same": lambda size: size,
+        "longer": lambda size: size + 1,
+        "much longer": lambda size: 3 * size + 1 if small else size + 1,
+        "shorter": lambda size: max(1, size - 1),
+        "one": lambda size: 1,
+    }
+    plan: list[tuple[int, str, float | None]] = [
+        (SAMPLE_ROWS, "same", None),
+        (SAMPLE_ROWS, "same", 1.0),
+        (2, "longer", 1.0),
+        (1, "same", -1.0),
+        (5, "much longer", 0.0),
+        (3, "shorter", 10.0),
+        (1, "same", 1.0),
+        (2, "one", 1.0),
+        (1, "longer", 1.0),
+    ]
+    if not example:
+        plan = [(0, "same", factor) for factor in (None, 1.0, -1.0, 0.0, 10.0)]
+    for n_rows, length, factor in plan:
+        sizes = {
+            name: n_rows if name in (BATCH, ROWS) else lengths[length](size)
+            for name, size in example.items()
+        }
+        yield sizes, factor
 
 
 def edges(
@@ -112,7 +161,7 @@ def edges(
 ) -> dict[str, Any] | None:
     """Edge rows of any subject; None where the model takes none of those made up."""
     specs = [spec for spec in signature.inputs if isinstance(spec, TensorSpec)]
-    rows = [i for i, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)]
+    rows = rows_of(specs)
     row_bytes = sum(subject.arrays[index][:1].nbytes for index in rows)
     count = min(n_rows, _EDGE_ROWS, max(8, _EDGE_BYTES // max(row_bytes, 1))) if rows else None
     factors = [1.0, -1.0, 0.1, 3.0]
@@ -125,46 +174,6 @@ def edges(
     except Exception:  # values that the model does not take
         return None
     return dict(zip(subject.names, made, strict=True))
-
-
-def _trials(
-    specs: Sequence[TensorSpec], arrays: Sequence[NDArray[Any]]
-) -> Iterator[tuple[dict[str, int], float | None]]:
-    """Give sizes of the dynamic axes, and what to multiply values by (None: leave them alone)."""
-    example: dict[str, int] = {}
-    for spec, array in zip(specs, arrays, strict=True):
-        for axis, dim in enumerate(spec.shape or ()):
-            if isinstance(dim, str):
-                example.setdefault(dim, array.shape[axis])
-    small = sum(array.size for array in arrays) < _SMALL_VALUES
-    much_longer = 3 if small else 1
-    plan: list[tuple[int, str, float | None]] = [
-        (3, "same", None),
-        (3, "same", 1.0),
-        (2, "longer", 1.0),
-        (1, "same", -1.0),
-        (5, "much longer", 0.0),
-        (3, "shorter", 10.0),
-        (1, "longer", 1.0),
-        (2, "one", 1.0),
-    ]
-    lengths = {
-        "same": lambda size: size,
-        "longer": lambda size: size + 1,
-        "much longer": lambda size: much_longer * size + 1,
-        "shorter": lambda size: max(1, size - 1),
-        "one": lambda size: 1,
-    }
-    if not example:
-        plan = [(0, "same", factor) for factor in (None, 1.0, -1.0, 0.0, 10.0)]
-    for n_rows, length, factor in plan:
-        yield (
-            {
-                name: n_rows if name in (BATCH, ROWS) else lengths[length](size)
-                for name, size in example.items()
-            },
-            factor,
-        )
 
 
 def _trial(
