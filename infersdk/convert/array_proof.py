@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from infersdk._native import Session
 from infersdk.convert.array_answers import dtype_name, take_apart
 from infersdk.convert.array_axes import BATCH, ROWS, rows_of, sizes_of
-from infersdk.convert.array_rows import agree, resized, varied
+from infersdk.convert.array_rows import agree, resized, varied, with_rows
 from infersdk.convert.array_study import Subject
 from infersdk.errors import ConversionError, InferSDKError, SessionError, UnsupportedModelError
 from infersdk.types import Signature, TensorSpec
@@ -159,7 +159,7 @@ def trials(
 def edges(
     subject: Subject, signature: Signature, n_rows: int, rng: np.random.Generator
 ) -> dict[str, Any] | None:
-    """Edge rows of any subject; None where the model takes none of those made up."""
+    """Edge rows of any subject, or its example's where it takes none of those made up; None where neither."""
     specs = [spec for spec in signature.inputs if isinstance(spec, TensorSpec)]
     rows = rows_of(specs)
     row_bytes = sum(subject.arrays[index][:1].nbytes for index in rows)
@@ -169,11 +169,14 @@ def edges(
         # A row of zeros often gives equal scores; which of them is the largest is arbitrary then.
         factors.append(0.0)
     made = varied(subject.arrays, rows, count, rng, factors=factors)
-    try:
-        subject.run([array[:2] if i in rows else array for i, array in enumerate(made)])
-    except Exception:  # values that the model does not take
-        return None
-    return dict(zip(subject.names, made, strict=True))
+    plain = subject.arrays if count is None else with_rows(subject.arrays, rows, count)
+    for arrays in (made, plain):
+        try:
+            subject.run([array[:2] if i in rows else array for i, array in enumerate(arrays)])
+        except Exception:  # values that the model does not take
+            continue
+        return dict(zip(subject.names, arrays, strict=True))
+    return None
 
 
 def _trial(

@@ -29,11 +29,12 @@ Known losses
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infersdk.convert.array_axes import BATCH, ROWS
 from infersdk.convert.registry import Written
 from infersdk.convert.torch_calls import (
     Subject,
@@ -50,10 +51,9 @@ from infersdk.convert.torch_copies import (
     unwrap,
     weight_bytes,
 )
+from infersdk.convert.torch_graph import branches, rename_axis
 from infersdk.convert.torch_silence import quiet
 from infersdk.convert.torch_study import (
-    BATCH,
-    ROWS,
     answers_repeat,
     resized,
     study,
@@ -181,8 +181,30 @@ def _to_onnx(model: Any, signature: Signature, example: Any, opset: int | None) 
             "called with training=True?) or keeps state between calls. A graph would do neither alike"
         )
     graph, found = export(subject, signature, opset=opset)
-    return with_weights(
-        Written(graph, (*_notes(model, subject, rows, signature, example), *found)), subject
+    other = None
+    if branches(graph.graph):
+        # torch.cond, which may not have shown on the example's rows.
+        rename_axis(graph.graph, BATCH, ROWS)
+        other = signature = _dependent(signature)
+    notes = (*_notes(model, subject, rows, signature, example), *found)
+    return with_weights(Written(graph, notes, other), subject)
+
+
+def _dependent(signature: Signature) -> Signature:
+    """Say of a signature that a row's answer depends on the rows beside it."""
+
+    def renamed(specs: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(
+            dataclasses.replace(
+                spec, shape=tuple(ROWS if dim == BATCH else dim for dim in spec.shape)
+            )
+            if isinstance(spec, TensorSpec) and spec.shape is not None
+            else spec
+            for spec in specs
+        )
+
+    return dataclasses.replace(
+        signature, inputs=renamed(signature.inputs), outputs=renamed(signature.outputs)
     )
 
 

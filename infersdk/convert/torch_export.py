@@ -21,12 +21,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infersdk.convert.array_axes import BATCH, ROWS, sizes_of
+from infersdk.convert.array_proof import SAMPLE_ROWS
 from infersdk.convert.torch_calls import Subject, take_apart
 from infersdk.convert.torch_copies import is_script, with_gradients
 from infersdk.convert.torch_graph import describe, dynamic_names
-from infersdk.convert.torch_proof import SAMPLE_ROWS, WrongAtEverySizeError, prove
+from infersdk.convert.torch_proof import WrongAtEverySizeError, prove
 from infersdk.convert.torch_silence import quiet
-from infersdk.convert.torch_study import BATCH, ROWS, resized, sizes_of
+from infersdk.convert.torch_study import resized
 from infersdk.convert.torch_weights import detach, large_weights, take_out
 from infersdk.errors import (
     ConversionError,

@@ -10,7 +10,10 @@ from infersdk.types import Dim, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["describe", "dynamic_names", "value_names"]
+__all__ = ["branches", "describe", "dynamic_names", "rename_axis", "value_names"]
+
+_SHAPES = ("Shape", "Size")
+"""What these give depends on how many values there are, and not on what they are."""
 
 
 def describe(
@@ -96,6 +99,36 @@ def _output_dim(declared: Dim, wanted: Dim, symbols: dict[str, str], dynamic: se
         # An expression of axes, such as 2*s0, has no name.
         return symbols.get(declared)
     return declared if wanted == declared else None
+
+
+def branches(graph: onnx.GraphProto) -> bool:
+    """Whether a branch depends on the values of the inputs; it is taken for all rows together."""
+    return _branches(graph, {value.name for value in graph.input})
+
+
+def _branches(graph: onnx.GraphProto, depending: set[str]) -> bool:
+    """As :func:`branches`, for a part of a graph; names of what depends on the inputs are added."""
+    for node in graph.node:
+        inner = list(_subgraphs(node))
+        if node.op_type == "If" and node.input[0] in depending:
+            return True
+        reads = not depending.isdisjoint(node.input)
+        for part in inner:
+            within = depending | {value.name for value in part.input if reads}
+            if _branches(part, within):
+                return True
+            reads = reads or not within.isdisjoint(value.name for value in part.output)
+        if reads and node.op_type not in _SHAPES:
+            depending.update(name for name in node.output if name)
+    return False
+
+
+def rename_axis(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Call a dynamic axis of inputs and outputs by another name, in place."""
+    for value in [*graph.input, *graph.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == old:
+                dim.dim_param = new
 
 
 def _declared(value: onnx.ValueInfoProto) -> list[Dim]:

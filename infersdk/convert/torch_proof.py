@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infersdk.convert.array_axes import BATCH, ROWS, rows_of, sizes_of
+from infersdk.convert.array_proof import SAMPLE_ROWS, SMALL_VALUES, check_integers, trials
 from infersdk.convert.torch_calls import Subject, take_apart
-from infersdk.convert.torch_study import BATCH, ROWS, agree, resized, sizes_of, varied
+from infersdk.convert.torch_study import agree, resized, varied
 from infersdk.convert.torch_weights import GraphSession, large_weights
 from infersdk.errors import ConversionError, InferSDKError, SessionError
 from infersdk.types import TensorSpec
@@ -17,16 +19,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["SAMPLE_ROWS", "WrongAtEverySizeError", "prove"]
-
-SAMPLE_ROWS = 3
-"""Rows that a model is exported with; torch.export takes a single row for a constant."""
-
-_SMALL_VALUES = 2**15
-"""Values in an example up to which axes are tried at three times its size too."""
-
-_LEAST_AGREEMENT = 0.9
-"""Share of integers that must be equal: a class on the border of two may round either way."""
+__all__ = ["WrongAtEverySizeError", "prove"]
 
 
 class WrongAtEverySizeError(ConversionError):
@@ -51,9 +44,7 @@ def prove(
     """
     rng = np.random.default_rng(20021)
     example = sizes_of(specs, subject.tensors)
-    rows = [
-        index for index, spec in enumerate(specs) if spec.shape and spec.shape[0] in (BATCH, ROWS)
-    ]
+    rows = rows_of(specs)
     notes: list[str] = []
     n_equal, n_integers, n_compared = 0, 0, 0
     try:
@@ -62,7 +53,8 @@ def prove(
         raise ConversionError(f"ONNX Runtime does not take the exported graph: {exc}") from exc
     try:
         n_values = sum(tensor.numel() for tensor in subject.tensors)
-        for sizes, factor in _trials(example, dynamic, small=n_values < _SMALL_VALUES):
+        tried = {name: size for name, size in example.items() if name in dynamic}
+        for sizes, factor in trials(tried, small=n_values < SMALL_VALUES):
             trial = _trial(subject, specs, rows, sizes, factor, rng)
             if trial is None:
                 continue
@@ -109,45 +101,8 @@ def prove(
         session.close()
     if n_compared == 0:
         raise ConversionError("The model ran on none of the inputs made from its example")
-    if n_integers and n_equal < _LEAST_AGREEMENT * n_integers:
-        raise ConversionError(
-            f"The exported graph answers differently from the model: {n_integers - n_equal} of "
-            f"{n_integers} integers differ"
-        )
+    check_integers(n_equal, n_integers)
     return list(dict.fromkeys(notes))
-
-
-def _trials(
-    example: dict[str, int], dynamic: frozenset[str], *, small: bool
-) -> Iterator[tuple[dict[str, int], float | None]]:
-    """Give sizes of the dynamic axes, and what to multiply values by (None: leave them alone)."""
-    lengths = {
-        "same": lambda size: size,
-        "longer": lambda size: size + 1,
-        "much longer": lambda size: 3 * size + 1 if small else size + 1,
-        "shorter": lambda size: max(1, size - 1),
-        "one": lambda size: 1,
-    }
-    plan: list[tuple[int, str, float | None]] = [
-        (SAMPLE_ROWS, "same", None),
-        (SAMPLE_ROWS, "same", 1.0),
-        (2, "longer", 1.0),
-        (1, "same", -1.0),
-        (5, "much longer", 0.0),
-        (3, "shorter", 10.0),
-        (1, "same", 1.0),
-        (2, "one", 1.0),
-        (1, "longer", 1.0),
-    ]
-    if not dynamic:
-        plan = [(0, "same", factor) for factor in (None, 1.0, -1.0, 0.0, 10.0)]
-    for n_rows, length, factor in plan:
-        sizes = {
-            name: n_rows if name in (BATCH, ROWS) else lengths[length](size)
-            for name, size in example.items()
-            if name in dynamic
-        }
-        yield sizes, factor
 
 
 def _trial(

@@ -13,6 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from infersdk.convert.array_axes import (
+    BATCH,
+    FIVE,
+    ROWS,
+    THREE,
+    name_lengths,
+    name_rows,
+)
+from infersdk.convert.array_study import PULLING_FACTORS
 from infersdk.convert.torch_calls import Answer, Subject, loose_tensors, take_apart
 from infersdk.errors import ConversionError, UnsupportedModelError
 from infersdk.types import Dim, TensorSpec
@@ -21,23 +30,14 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "BATCH",
-    "ROWS",
     "Study",
     "agree",
     "answers_repeat",
     "dtype_name",
     "resized",
-    "sizes_of",
     "study",
     "varied",
 ]
-
-BATCH = "N"
-"""Name of an axis of rows that do not influence each other."""
-
-ROWS = "rows"
-"""Name of a dynamic axis 0 whose entries do influence each other."""
 
 _FEW_ROWS = 4
 _SEED = 20011
@@ -72,10 +72,25 @@ def study(subject: Subject) -> Study:
     fixed = [list(tensor.shape) for tensor in first.tensors]
     answers: list[list[Dim] | None] = [list(shape) for shape in fixed]
     if rows:
-        name = _study_rows(subject, base, rows, first, answers)
+        name = _study_rows(subject, base, rows, answers)
         for index in rows:
             shapes[index][0] = name
-    _study_lengths(subject, base, rows, fixed, shapes, answers)
+    places = [
+        (index, axis)
+        for index, tensor in enumerate(base)
+        for axis in range(tensor.ndim)
+        # An axis of size 1 is one that broadcasts; it is no length.
+        if not (axis == 0 and index in rows) and tensor.shape[axis] > 1
+    ]
+    name_lengths(
+        base,
+        places,
+        lambda places: _longer(subject, base, places),
+        shapes,
+        fixed,
+        answers,
+        height_axis=2,
+    )
 
     if refusal:
         return Study(_specs(names, subject.tensors, shapes), refusal=refusal)
@@ -184,16 +199,6 @@ def agree(ours: torch.Tensor, theirs: torch.Tensor, *, exactly: bool = False) ->
     )
 
 
-def sizes_of(specs: Sequence[TensorSpec], tensors: Sequence[torch.Tensor]) -> dict[str, int]:
-    """Return the example's size of every named axis."""
-    sizes: dict[str, int] = {}
-    for spec, tensor in zip(specs, tensors, strict=True):
-        for axis, dim in enumerate(spec.shape or ()):
-            if isinstance(dim, str):
-                sizes.setdefault(dim, tensor.shape[axis])
-    return sizes
-
-
 def dtype_name(dtype: Any) -> str:
     """Return numpy's name of a torch dtype.
 
@@ -254,7 +259,7 @@ def _batch_inputs(subject: Subject, base: Sequence[torch.Tensor]) -> tuple[int, 
     n_rows = base[ranked[0]].shape[0]
     together = tuple(index for index in ranked if base[index].shape[0] == n_rows)
     for candidate in dict.fromkeys((together, (ranked[0],))):
-        if all(_attempt(subject, _rows(base, candidate, n)) for n in (3, 5)):
+        if all(_attempt(subject, _rows(base, candidate, n)) for n in (THREE, FIVE)):
             return candidate
     return ()
 
@@ -272,7 +277,6 @@ def _study_rows(
     subject: Subject,
     base: Sequence[torch.Tensor],
     rows: tuple[int, ...],
-    first: Answer,
     answers: list[list[Dim] | None],
 ) -> str:
     """Name the axis of rows, in the answers' shapes too, and return the name."""
@@ -280,28 +284,13 @@ def _study_rows(
     for batch in _batches(base, rows):
         three = _attempt(subject, batch)
         if three is not None:
-            five = _attempt(subject, _rows(batch, rows, 5))
+            five = _attempt(subject, _rows(batch, rows, FIVE))
         if three is not None and five is not None:
             break
     if three is None or five is None:
         return ROWS
-    axes: list[int | None] = []
-    separate = len(three.tensors) == len(five.tensors) == len(first.tensors)
-    for index, (small, large) in enumerate(zip(three.tensors, five.tensors, strict=False)):
-        if small.ndim != large.ndim or small.ndim != first.tensors[index].ndim:
-            answers[index] = None
-            separate = False
-            continue
-        grown = [
-            axis for axis in range(small.ndim) if (small.shape[axis], large.shape[axis]) == (3, 5)
-        ]
-        shape = answers[index]
-        for axis in range(small.ndim):
-            if shape is not None and small.shape[axis] != large.shape[axis]:
-                shape[axis] = BATCH if axis in grown else None
-        axes.append(grown[0] if len(grown) == 1 else None)
-        separate = separate and len(grown) <= 1 and (bool(grown) or None not in (shape or ()))
-    if separate and _rows_are_separate(subject, batch, rows, three, axes):
+    axes = name_rows(three.tensors, five.tensors, answers)
+    if axes is not None and _rows_are_separate(subject, batch, rows, axes):
         return BATCH
     for shape in answers:
         if shape is not None:
@@ -313,96 +302,47 @@ def _batches(
     base: Sequence[torch.Tensor], rows: Sequence[int]
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """Give three rows that differ from each other, or failing that the example's own."""
-    yield varied(base, rows, 3, np.random.default_rng(_SEED))
-    yield _rows(base, rows, 3)
+    yield varied(base, rows, THREE, np.random.default_rng(_SEED))
+    yield _rows(base, rows, THREE)
 
 
 def _rows_are_separate(
     subject: Subject,
     batch: Sequence[torch.Tensor],
     rows: Sequence[int],
-    together: Answer,
     axes: Sequence[int | None],
 ) -> bool:
-    for row in range(3):
-        alone = _attempt(
-            subject,
-            [
-                tensor[row : row + 1] if index in rows else tensor
-                for index, tensor in enumerate(batch)
-            ],
-        )
-        if alone is None or len(alone.tensors) != len(together.tensors):
-            return False
-        for ours, theirs, axis in zip(alone.tensors, together.tensors, axes, strict=True):
-            if not agree(ours, theirs if axis is None else theirs.narrow(axis, row, 1)):
+    """Whether each of three rows is answered alone as it is among the others."""
+    # A branch that the whole batch decides together shows where rows pull in different directions.
+    pulling = varied(batch, rows, THREE, np.random.default_rng(_SEED), factors=PULLING_FACTORS)
+    for tensors in (batch, pulling):
+        together = _attempt(subject, tensors)
+        if together is None:
+            if tensors is batch:
                 return False
+            continue
+        for row in range(THREE):
+            alone = _attempt(
+                subject,
+                [item[row : row + 1] if i in rows else item for i, item in enumerate(tensors)],
+            )
+            if alone is None or len(alone.tensors) != len(together.tensors):
+                return False
+            for ours, theirs, axis in zip(alone.tensors, together.tensors, axes, strict=True):
+                if not agree(ours, theirs if axis is None else theirs.narrow(axis, row, 1)):
+                    return False
     return True
-
-
-def _study_lengths(
-    subject: Subject,
-    base: Sequence[torch.Tensor],
-    rows: Sequence[int],
-    fixed: Sequence[Sequence[int]],
-    shapes: list[list[Dim]],
-    answers: list[list[Dim] | None],
-) -> None:
-    """Name the other axes that the model takes at another size: each alone, or all of one size."""
-    places = [
-        (index, axis)
-        for index, tensor in enumerate(base)
-        for axis in range(tensor.ndim)
-        # An axis of size 1 is one that broadcasts; it is no length.
-        if not (axis == 0 and index in rows) and tensor.shape[axis] > 1
-    ]
-    tied: dict[int, list[tuple[int, int]]] = {}
-    groups = []
-    for place in places:
-        if (answer := _longer(subject, base, [place])) is not None:
-            groups.append(([place], answer))
-        else:
-            tied.setdefault(base[place[0]].shape[place[1]], []).append(place)
-    for group in tied.values():
-        if len(group) > 1 and (answer := _longer(subject, base, group)) is not None:
-            groups.append((group, answer))
-    taken: set[str] = set()
-    for group, answer in sorted(groups, key=lambda item: item[0]):
-        index, axis = group[0]
-        size = base[index].shape[axis]
-        name = _axis_name(base[index].ndim, axis, taken)
-        for index, axis in group:
-            shapes[index][axis] = name
-        for position, (old, tensor) in enumerate(zip(fixed, answer.tensors, strict=False)):
-            shape = answers[position]
-            if shape is None or tensor.ndim != len(shape):
-                answers[position] = None
-                continue
-            for axis, (before, after) in enumerate(zip(old, tensor.shape, strict=True)):
-                if before != after and isinstance(shape[axis], int):
-                    shape[axis] = name if (before, after) == (size, size + 1) else None
 
 
 def _longer(
     subject: Subject, base: Sequence[torch.Tensor], places: Sequence[tuple[int, int]]
-) -> Answer | None:
+) -> Sequence[torch.Tensor] | None:
+    """Return the answers at one size more; None where that is not taken."""
     longer = list(base)
     for index, axis in places:
         longer[index] = resized(longer[index], axis, longer[index].shape[axis] + 1)
-    return _attempt(subject, longer)
-
-
-def _axis_name(ndim: int, axis: int, taken: set[str]) -> str:
-    """Name an axis after what it usually is: an image's height and width, a sequence's length."""
-    if ndim == 4 and axis in (2, 3):
-        name = "height" if axis == 2 else "width"
-    else:
-        name = "length"
-    unique, count = name, 2
-    while unique in taken:
-        unique, count = f"{name}_{count}", count + 1
-    taken.add(unique)
-    return unique
+    answer = _attempt(subject, longer)
+    return None if answer is None else answer.tensors
 
 
 def _specs(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infersdk.convert.array_axes import BATCH
 from infersdk.convert.registry import Written
 from infersdk.convert.torch_calls import Answer, Layout, Subject, take_apart
 from infersdk.convert.torch_copies import private_copy, weight_bytes
-from infersdk.convert.torch_study import BATCH, dtype_name
+from infersdk.convert.torch_study import dtype_name
 from infersdk.convert.transformers_tokenizer import SEQUENCE, Tokens
 from infersdk.errors import ConversionError
 from infersdk.types import Dim, Field, Method, Signature, TensorSpec

@@ -645,6 +645,38 @@ def test_rows_that_influence_each_other_are_not_a_batch():
     converted.assert_like([x - x.mean(0)], x)
 
 
+class Deciding(nn.Module):
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        return torch.cond(x.sum() > self.limit, lambda y: y * 2.0, lambda y: y - 1.0, (x,))
+
+
+class DecidingInPython(nn.Module):
+    def forward(self, x):
+        return x * 2.0 if x.sum() > 0 else x - 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [0.0, 1e6], ids=["by the sign", "far from the example"])
+def test_rows_that_decide_together_are_not_a_batch(limit):
+    # Positive rows only, each of which would take the same branch alone.
+    model = Deciding(limit)
+    with infersdk.load(model, example=torch.rand(6, 3)) as predictor:
+        assert predictor.signature.inputs[0].shape[0] == "rows"
+        assert predictor.plan.kind == "onnx"
+        for rows in (torch.randn(4, 3) + 5.0, torch.randn(4, 3) - 5.0, torch.full((4, 3), 1e6)):
+            expected = rows * 2.0 if rows.sum() > limit else rows - 1.0
+            np.testing.assert_allclose(predictor(rows.numpy()), expected.numpy(), rtol=1e-6)
+
+
+def test_rows_that_decide_together_in_python_are_not_a_batch():
+    signature = converter.infer_signature(DecidingInPython(), torch.rand(6, 3))
+    assert signature.inputs[0].shape[0] == "rows"
+
+
 @pytest.mark.parametrize("model", [Noisy(), Counting()], ids=["random", "stateful"])
 def test_answers_that_change_from_call_to_call_are_refused(model):
     before = state_of(model)
