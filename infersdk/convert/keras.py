@@ -73,6 +73,8 @@ from infersdk.errors import (
 from infersdk.types import Method, Signature, TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from onnx import ModelProto
 
 __all__ = [
@@ -192,8 +194,8 @@ def to_onnx(
             notes.append(widening_note(model, copy, rows))
             model = copy
             layout, subject = _subject(model, rows)
-        graph, found = _proven(model, layout, subject, signature, opset)
-        return Written(graph, (*notes, *found))
+        written = _proven(model, layout, subject, signature, opset)
+        return replace(written, notes=(*notes, *written.notes))
 
 
 def call(model: Any, method: str, rows: Any) -> Any:
@@ -252,16 +254,16 @@ def edge_rows(
 
 def _proven(
     model: Any, layout: Layout, subject: Subject, signature: Signature, opset: int | None
-) -> tuple[ModelProto, list[str]]:
+) -> Written:
     """Export with every axis open that the model leaves open, or only with those that it declares."""
     from infersdk.convert.keras_export import export
 
     inputs = [spec for spec in signature.inputs if isinstance(spec, TensorSpec)]
     outputs = [spec for spec in signature.outputs if isinstance(spec, TensorSpec)]
     try:
-        graph = export(model, layout, subject.arrays, inputs, outputs, opset)
-        prove(graph, subject, inputs)
-        return graph, []
+        written = export(model, layout, subject.arrays, inputs, outputs, opset)
+        _prove(written, subject, inputs)
+        return written
     except UnsupportedModelError:
         raise
     except ConversionError as exc:
@@ -269,13 +271,20 @@ def _proven(
         if any(shape is not None for shape in layout.declared):
             graph = _rebuilt(model, inputs, outputs, opset, exc)
             prove(graph, subject, inputs)
-            return graph, [f"Exported through the tensorflow backend: {failure}"]
+            return Written(graph, (f"Exported through the tensorflow backend: {failure}",))
         fixed, sizes = without_lengths(inputs, subject.arrays)
         if not sizes:
             raise
-    graph = export(model, layout, subject.arrays, fixed, relaxed(outputs, sizes), opset)
-    prove(graph, subject, fixed)
-    return graph, [f"Fixed at the example's size: {', '.join(sorted(sizes))}. {failure}"]
+    written = export(model, layout, subject.arrays, fixed, relaxed(outputs, sizes), opset)
+    _prove(written, subject, fixed)
+    note = f"Fixed at the example's size: {', '.join(sorted(sizes))}. {failure}"
+    return replace(written, notes=(note, *written.notes))
+
+
+def _prove(written: Written, subject: Subject, specs: Sequence[TensorSpec]) -> None:
+    """Prove a graph that holds its weights; one whose weights lie beside it was proven as it was written."""
+    if written.external_folder is None:
+        prove(written.graph, subject, specs)
 
 
 def _rebuilt(

@@ -10,14 +10,16 @@ jax
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from infersdk.convert.array_study import first_sentence
 from infersdk.convert.keras_calls import Layout, flat, takes_training
+from infersdk.convert.registry import Written
 from infersdk.convert.tensorflow_graph import (
     branches,
     keeps_state,
@@ -27,9 +29,6 @@ from infersdk.convert.tensorflow_graph import (
 )
 from infersdk.errors import ConversionError, InferSDKError, UnsupportedModelError
 from infersdk.types import TensorSpec
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["export", "rows_may_separate"]
 
@@ -41,13 +40,19 @@ def export(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
-) -> onnx.ModelProto:
+) -> Written:
     """Write the model's graph, with named axes open.
 
     Parameters
     ----------
     arrays : sequence of numpy.ndarray
         An example, which the torch backend traces.
+
+    Returns
+    -------
+    Written
+        Of a large model on the torch backend the weights are beside the graph, which that backend's exporter
+        has proven then.
 
     Raises
     ------
@@ -96,7 +101,7 @@ def _tensorflow(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
-) -> onnx.ModelProto:
+) -> Written:
     import tf2onnx  # noqa: F401
 
     concrete = _traced(model, layout, inputs)
@@ -105,7 +110,7 @@ def _tensorflow(
         raise UnsupportedModelError(
             f"{type(model).__name__} writes to its variables in inference ({written})"
         )
-    return write(concrete, inputs, outputs, opset)
+    return Written(write(concrete, inputs, outputs, opset))
 
 
 def _traced(model: Any, layout: Layout, inputs: Sequence[TensorSpec]) -> Any:
@@ -134,7 +139,7 @@ def _torch(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
-) -> onnx.ModelProto:
+) -> Written:
     import torch
 
     from infersdk.convert import torch as pytorch
@@ -181,25 +186,28 @@ def _torch(
         inputs=tuple(inputs),
         outputs=tuple(outputs),
     )
-    model_proto = pytorch.to_onnx(
+    written = pytorch.to_onnx(
         module,
         asked,
         example=tuple(torch.from_numpy(array.copy()) for array in arrays),
         opset=opset,
-    ).graph
+    )
     open_axes = {dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)}
     kept = {
         dim.dim_param
-        for value in model_proto.graph.input
+        for value in written.graph.graph.input
         for dim in value.type.tensor_type.shape.dim
     }
     if open_axes - kept:
+        if written.external_folder is not None:
+            shutil.rmtree(written.external_folder, ignore_errors=True)
         raise ConversionError(
             f"torch.export fixes the size of {', '.join(sorted(open_axes - kept))}, which the model takes "
             "at any size (on the torch backend Keras unrolls recurrent layers). Load the saved model with "
             "KERAS_BACKEND=tensorflow and convert it there"
         )
-    return model_proto
+    # It speaks of the module above, which nobody knows.
+    return replace(written, notes=())
 
 
 def _jax(
@@ -209,7 +217,7 @@ def _jax(
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
     opset: int | None,
-) -> onnx.ModelProto:
+) -> Written:
     import jax
     import jax2onnx
 
@@ -255,7 +263,7 @@ def _jax(
             )
     refuse_unknown_operators(model_proto)
     set_shapes(model_proto, inputs, outputs)
-    return model_proto
+    return Written(model_proto)
 
 
 def _call(model: Any, layout: Layout, tensors: Sequence[Any]) -> Any:

@@ -93,7 +93,7 @@ def _main(folder: str) -> None:
     if layout is None:
         raise ConversionError("the model does not declare its inputs")
     specs = [tuple(_spec(item) for item in asked[kind]) for kind in ("inputs", "outputs")]
-    graph = export(model, layout, (), specs[0], specs[1], asked["opset"])
+    graph = export(model, layout, (), specs[0], specs[1], asked["opset"]).graph
     onnx.save(graph, os.path.join(folder, "model.onnx"))
 
 
