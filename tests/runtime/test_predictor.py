@@ -22,6 +22,7 @@ from onnx import parser
 
 import infersdk
 from infersdk import Batching, Execution, Predictor
+from infersdk.binding import Bound
 from infersdk.convert.conversion import Conversion
 from infersdk.errors import (
     ArtifactError,
@@ -885,3 +886,17 @@ def test_a_converted_model_is_not_kept_alive() -> None:
     assert gone() is None
     np.testing.assert_allclose(predictor.predict(X), expected)
     assert pickle.loads(pickle.dumps(predictor)).name == "LinearRegression"
+
+
+def test_the_short_rows_of_an_example_are_measured() -> None:
+    """Where rows are filled up to the longest, long ones would hide what a batch gains."""
+
+    class Lengths:
+        def bind(self, rows: list[str]) -> Any:
+            return Bound([np.zeros((len(rows), max(map(len, rows))), np.int64)], len(rows))
+
+    predictor = object.__new__(Predictor)
+    predictor.__dict__["_binders"] = {"main": Lengths()}
+    texts = ["aaaaaaaa", "a", "aaaa", "aa", "aaaaa", "aaa", "aaaaaa", "aaaaaaa"]
+    assert [texts[i] for i in predictor._shorter_rows(texts)] == ["a", "aa"]
+    assert predictor._shorter_rows(["a"]).tolist() == [0]
