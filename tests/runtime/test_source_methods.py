@@ -464,6 +464,19 @@ def asked_by_16_threads(
                 np.testing.assert_array_equal(got, expected)
 
 
+@pytest.fixture
+def no_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No part of a scikit-learn model has an ONNX form."""
+    pytest.importorskip("sklearn")
+    from infersdk.convert import sklearn as converter
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise infersdk.UnsupportedModelError("no ONNX form")
+
+    monkeypatch.setattr(converter, "to_onnx", refuse)
+
+
+@pytest.mark.usefixtures("no_graph")
 def test_a_pipeline_with_a_step_of_the_users_own() -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("sklearn")
@@ -535,8 +548,8 @@ def test_a_torch_module_that_decides_by_values() -> None:
     assert predictor.queue_stats()["largest_batch"] > 1
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_pickled_predictor_studies_again_when_it_is_warmed_up() -> None:
-    pytest.importorskip("sklearn")
     from sklearn.linear_model import LinearRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
