@@ -60,6 +60,17 @@ _CHUNK_ROWS = 64
 _TIMED_ROWS = (1, 32)
 _TIMING_S = 0.5
 _MOST_SCORES = 1000
+_OPEN = """
+import sys
+from infersdk._native import Session
+from infersdk.artifact import Artifact
+
+artifact = Artifact.open(sys.argv[1])
+for head in artifact.heads or (None,):
+    Session(artifact.session_model(head)).close()
+"""
+"""Opens the graph alone: of a hybrid model, what stays in its framework is not in the file yet."""
+
 _NO_SCORES = ("transform", "encode", "embed")
 """Methods whose columns are features, not classes."""
 
@@ -407,12 +418,11 @@ def _survive(reduced: Artifact) -> None:
     PrecisionError
         That process was killed.
     """
-    code = "import sys, infersdk; infersdk.load(sys.argv[1]).close()"
     with tempfile.TemporaryDirectory(prefix="infersdk-") as folder:
         path = reduced.save(os.path.join(folder, "trial.onnx"))
         try:
             done = subprocess.run(
-                [sys.executable, "-c", code, path],
+                [sys.executable, "-c", _OPEN, path],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

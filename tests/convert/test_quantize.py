@@ -434,3 +434,75 @@ def test_a_torch_model_with_attention_in_int8():
         spread = ((expected - expected.mean()) ** 2).sum()
         assert ((answer - expected) ** 2).sum() / spread < 0.05
         assert served.artifact.size_bytes < 0.5 * served.artifact.precision.full_size_bytes
+
+
+class TestHybrid:
+    """Parts of the model stay in scikit-learn; the graph of the rest is reduced."""
+
+    TRUST = ("tests.convert.own_estimators.Ratio",)
+    QUICK = infersdk.Execution(threads=1, calibration_s=0.0)
+
+    @pytest.fixture
+    def model(self, monkeypatch):
+        """A network with an ONNX form behind a step without one."""
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        from infersdk.convert import custom
+        from tests.convert.own_estimators import Lift, Ratio
+
+        monkeypatch.setattr(custom, "_registered", {})
+
+        @infersdk.convert.register(Lift)
+        def lift(op, estimator, x):
+            first, second = (
+                op.Constant(value=numpy_helper.from_array(weights))
+                for weights in (estimator.first_, estimator.second_)
+            )
+            hidden = op.Tanh(op.MatMul(op.Cast(x, to=TensorProto.FLOAT), first))
+            return op.Cast(op.MatMul(hidden, second), to=TensorProto.DOUBLE)
+
+        rows = np.random.default_rng(0).normal(size=(200, 3))
+        labels = rows[:, 0] * rows[:, 1] > 0
+        return make_pipeline(Ratio(), Lift(), LogisticRegression()).fit(rows, labels), rows
+
+    @pytest.mark.parametrize("fewer", ["fp16", "int8"])
+    def test_float32_weights_are_reduced(self, model, fewer, tmp_path, monkeypatch):
+        pytest.importorskip("skops", reason="skops is not installed")
+        pipeline, rows = model
+        ends = []
+
+        def watched(*args, **settings):
+            done = run(*args, **settings)
+            ends.append(done.returncode)
+            return done
+
+        run = precision.subprocess.run
+        monkeypatch.setattr(precision.subprocess, "run", watched)
+        settings = {"example": rows, "execution": self.QUICK}
+        served = infersdk.load(pipeline, precision=fewer, max_drop=0.2, **settings)
+        assert ends == ([0] if fewer == "fp16" else [])  # the trial of the graph alone
+        assert served.plan.kind == "hybrid"
+        report = served.artifact.precision
+        assert report.precision == fewer
+        assert report.size_bytes < 0.7 * report.full_size_bytes
+        path = served.save(tmp_path / "reduced.onnx")
+        opened = infersdk.load(path, trust=self.TRUST, execution=self.QUICK)
+        assert opened.artifact.precision == report
+        np.testing.assert_array_equal(opened.predict_proba(rows), served.predict_proba(rows))
+        agreed = np.mean(served.predict(rows) == pipeline.predict(rows))
+        assert agreed >= 1 - report.max_drop
+
+    @pytest.mark.parametrize("fewer", ["fp16", "int8"])
+    def test_float64_weights_are_refused(self, fewer):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        from tests.convert.own_estimators import Ratio
+
+        rows = np.random.default_rng(0).normal(size=(60, 3))
+        pipeline = make_pipeline(Ratio(), LogisticRegression()).fit(rows, rows[:, 0] > 0)
+        with pytest.raises(
+            PrecisionError, match=f"{fewer} does not apply: the weights are float64"
+        ):
+            infersdk.load(pipeline, example=rows, precision=fewer, execution=self.QUICK)

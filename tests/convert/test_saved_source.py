@@ -57,6 +57,28 @@ def test_a_hybrid_model_opens_where_its_types_are_trusted(saved, data):
         np.testing.assert_array_equal(opened.predict_proba(X), predictor.predict_proba(X))
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["before the sampler", "behind it"])
+def test_a_pipeline_of_imbalanced_learn(data, tmp_path, first):
+    pytest.importorskip("imblearn", reason="imbalanced-learn is not installed")
+    from imblearn.over_sampling import RandomOverSampler
+    from imblearn.pipeline import make_pipeline
+
+    X, y = data
+    steps = [RandomOverSampler(random_state=0), StandardScaler(), LogisticRegression()]
+    steps.insert(0 if first else 2, Ratio())
+    model = make_pipeline(*steps).fit(X, np.where(X[:, 0] > 0.8, "rare", y))
+    predictor = infersdk.load(model, example=X, execution=FAST)
+    assert predictor.plan.kind == "hybrid"
+    path = predictor.save(tmp_path / "rare.onnx")
+    with pytest.raises(infersdk.ArtifactError, match="Ratio"):
+        infersdk.load(path)
+    opened = infersdk.load(path, trust=OWN, execution=FAST)
+    assert opened.plan.kind == "hybrid"
+    for served in (predictor, opened):
+        np.testing.assert_array_equal(served.predict(X), model.predict(X))
+        np.testing.assert_allclose(served.predict_proba(X), model.predict_proba(X), atol=1e-12)
+
+
 @pytest.mark.parametrize("trust", [False, (), ("some.other.Type",)])
 def test_types_that_nobody_trusts_are_named(saved, trust):
     with pytest.raises(infersdk.ArtifactError, match=r"Ratio.*trust=\('tests.convert.own_est"):
