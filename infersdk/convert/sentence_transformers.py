@@ -194,6 +194,7 @@ def _open(path: Path) -> Any:
         try:
             config_file = path / "config_sentence_transformers.json"
             config = json.loads(config_file.read_bytes()) if config_file.is_file() else {}
+            _check_modules(json.loads((path / "modules.json").read_bytes()))
             kind = getattr(sentence_transformers, config.get("model_type", "SentenceTransformer"))
             return kind(str(path), device="cpu", local_files_only=True, trust_remote_code=False)
         except Exception as exc:  # whatever a damaged or foreign folder sets off
@@ -201,6 +202,16 @@ def _open(path: Path) -> Any:
                 f"Expected a folder that sentence-transformers saved, got {str(path)!r}: {type(exc).__name__}: "
                 f"{exc}. Load it with sentence-transformers and pass the model itself"
             ) from exc
+
+
+def _check_modules(modules: Any) -> None:
+    """Refuse a folder that names classes of anyone else: the package would import and call them."""
+    named = [str(module["type"]) for module in modules]
+    foreign = [
+        name for name in named if not name.startswith(("sentence_transformers.", "torch.nn."))
+    ]
+    if foreign:
+        raise ValueError(f"its modules.json names {', '.join(foreign)}, which may run any code")
 
 
 def _method(source: Any) -> str:

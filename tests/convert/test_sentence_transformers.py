@@ -213,3 +213,10 @@ def test_minilm(tmp_path: Path) -> None:
         cosine = (vectors * expected).sum(axis=1)
         assert cosine.min() >= 0.99999
         np.testing.assert_allclose(vectors, expected, atol=1e-5)
+
+
+def test_a_folder_that_names_foreign_classes_is_refused(tmp_path: Path) -> None:
+    """sentence-transformers would import whatever is installed."""
+    (tmp_path / "modules.json").write_text('[{"idx": 0, "path": "", "type": "subprocess.Popen"}]')
+    with pytest.raises(ConversionError, match="names subprocess.Popen, which may run any code"):
+        converter.open_source(tmp_path)
