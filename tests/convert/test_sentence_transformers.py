@@ -218,5 +218,5 @@ def test_minilm(tmp_path: Path) -> None:
 def test_a_folder_that_names_foreign_classes_is_refused(tmp_path: Path) -> None:
     """sentence-transformers would import whatever is installed."""
     (tmp_path / "modules.json").write_text('[{"idx": 0, "path": "", "type": "subprocess.Popen"}]')
-    with pytest.raises(ConversionError, match="names subprocess.Popen, which may run any code"):
+    with pytest.raises(ConversionError, match=r"names subprocess\.Popen, which may run any code"):
         converter.open_source(tmp_path)
