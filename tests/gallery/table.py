@@ -93,7 +93,7 @@ def write(found: Sections, rivals: dict[str, str], order: list[str]) -> None:
     sections, headings = read()
     sections.update(found)
     headings.update(rivals)
-    lines = [_INTRO]
+    lines = [_INTRO, *_overview({name: sections[name] for name in order if name in sections})]
     for section in order:
         if section in sections:
             lines += _section(section, sections[section], headings.get(section))
@@ -102,6 +102,20 @@ def write(found: Sections, rivals: dict[str, str], order: list[str]) -> None:
     part = PATH.with_suffix(".md.part")
     part.write_text("\n".join(lines), encoding="utf-8")
     os.replace(part, PATH)
+
+
+def _overview(sections: Sections) -> list[str]:
+    """All sections in one table; it stands before the first of them, where `read` does not look."""
+    lines = ["| | models | onnx | hybrid | native | label flips |", "|---|--:|--:|--:|--:|--:|"]
+    total = [0] * 5
+    for section, records in sections.items():
+        plans = [record.plan for record in records.values()]
+        counts = [len(plans), *(plans.count(plan) for plan in ("onnx", "hybrid", "native"))]
+        counts.append(sum(record.flips or 0 for record in records.values()))
+        total = [one + other for one, other in zip(total, counts, strict=True)]
+        lines.append(f"| {section} | " + " | ".join(map(str, counts)) + " |")
+    lines.append("| **all** | " + " | ".join(map(str, total)) + " |")
+    return [*lines, ""]
 
 
 def _section(section: str, records: dict[str, Record], rival: str | None) -> list[str]:
