@@ -16,6 +16,9 @@ __all__ = ["distances", "exact_squares", "nearest", "weights_of"]
 MOST_AT_ONCE = 20_000
 """Numbers (points by columns) whose differences from one row are computed in one tensor."""
 
+_FEW_VALUES = 64
+"""Different values in every column up to which rows lie on a grid."""
+
 _MOST_COLUMNS = 64
 """Above, for many points, Euclidean distances are a product, and others are not written."""
 
@@ -145,8 +148,29 @@ def weights_of(writer: Writer, model: Any, distance: str, used: str) -> str:
 # ---- the nearest
 
 
+def _is_coarse(model: Any) -> bool:
+    """Whether the fitted rows lie on a grid, as whole numbers and rounded measurements do."""
+    points = model._fit_X
+    if hasattr(points, "toarray"):
+        points = points.toarray()
+    few = min(_FEW_VALUES, len(points) // 2)
+    return all(len(np.unique(column)) <= few for column in np.asarray(points).T)
+
+
 def _neighbors(writer: Writer, model: Any, columns: Columns) -> tuple[str, str]:
-    """Weights float64 (N, k) of the nearest fitted rows, and whose they are."""
+    """Weights float64 (N, k) of the nearest fitted rows, and whose they are.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Many of the fitted rows may be equally near.
+    """
+    if _is_coarse(model):
+        raise unsupported(
+            model,
+            "its columns have few different values, so that many fitted rows are equally near, and which of "
+            "them count is arbitrary in scikit-learn",
+        )
     builder = writer.builder
     distance, indices = nearest(writer, _to_fitted(writer, model, columns), int(model.n_neighbors))
     everyone = builder.op("GreaterOrEqual", distance, builder.constant(0.0, np.float64))

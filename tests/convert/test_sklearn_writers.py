@@ -490,3 +490,20 @@ def test_the_gallery_has_every_estimator():
     assert not known & set(LEFT_OUT)
     missing = names - known - set(LEFT_OUT)
     assert not missing, f"{sorted(missing)} are neither in the gallery nor left out with a reason"
+
+
+def test_neighbors_on_a_grid_stay_in_scikit_learn():
+    """Which of several equally near rows counts is arbitrary there, and would be here."""
+    from sklearn.datasets import load_digits
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X, y = load_digits(return_X_y=True)
+    model = make_pipeline(StandardScaler(), KNeighborsClassifier(4)).fit(X[:400], y[:400])
+    predictor = infersdk.load(model, example=X[400:500])
+    assert predictor.plan.kind == "hybrid"
+    assert "few different values" in str(predictor.plan)
+    np.testing.assert_array_equal(predictor.predict(X[500:]), model.predict(X[500:]))
+    alone = KNeighborsClassifier(4).fit(X[:400], y[:400])
+    assert infersdk.load(alone, example=X[400:500]).plan.kind == "native"
