@@ -34,10 +34,8 @@ Known losses
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -94,9 +92,6 @@ EXTRA = "keras"
 
 _SUFFIXES = (".keras", ".h5", ".hdf5")
 
-_opened: WeakValueDictionary[tuple[str, int, int], Any] = WeakValueDictionary()
-_opening = threading.Lock()
-
 
 def can_convert(model: Any) -> bool:
     """Whether this is a Keras model or layer, or the path of a saved one; imports nothing."""
@@ -112,8 +107,6 @@ def can_convert(model: Any) -> bool:
 def open_source(model: Any) -> Any:
     """Return the model that a path leads to; a model itself as it is.
 
-    A file is opened once for as long as its model is in use, and again when it was written to since.
-
     Raises
     ------
     ArtifactError
@@ -124,16 +117,9 @@ def open_source(model: Any) -> Any:
     if not isinstance(model, str | os.PathLike):
         return model
     path = os.path.abspath(os.fspath(model))
-    try:
-        found = os.stat(path)
-    except OSError as exc:
-        raise ArtifactError(f"Expected a Keras file, found none at `{path}`: {exc}") from exc
-    key = (path, found.st_mtime_ns, found.st_size)
-    with _opening:
-        model = _opened.get(key)
-        if model is None:
-            model = _opened[key] = _load(path)
-        return model
+    if not os.path.isfile(path):
+        raise ArtifactError(f"Expected a Keras file, found none at `{path}`")
+    return _load(path)
 
 
 def infer_signature(model: Any, example: Any = None) -> Signature:
@@ -147,7 +133,6 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
         An example is needed, or does not fit the model.
     """
     with quiet():
-        model = open_source(model)
         _refuse_unserved(model)
         layout, subject = _subject(model, example)
         with state_kept(model):
@@ -180,7 +165,6 @@ def to_onnx(
         The exporter cannot write it, or the graph answers differently.
     """
     with quiet():
-        model = open_source(model)
         layout, subject = _subject(model, example)
         refuse_unwritable(type(model).__name__, subject, signature)
         if not answers_repeat(subject):
@@ -206,7 +190,6 @@ def call(model: Any, method: str, rows: Any) -> Any:
     numpy.ndarray, or a tuple, list or dict of them
         Torch tensors where the rows were torch tensors.
     """
-    model = open_source(model)
     layout, arrays = layout_of(model, rows)
     if method == "predict" and not predicts_as_called(model):
         (given,), _ = layout.arrange(arrays)
@@ -223,7 +206,6 @@ def reference(model: Any, method: str, rows: Any) -> Any:
 
     A comparison with float16 arithmetic would measure its rounding, and not the conversion.
     """
-    model = open_source(model)
     copy = widened_before(model)
     return call(model if copy is None else copy, method, rows)
 
@@ -244,7 +226,6 @@ def edge_rows(
         By the inputs' names; fewer than ``n_rows`` where rows are large.
     """
     with quiet():
-        model = open_source(model)
         try:
             _, subject = _subject(model, example)
         except ConversionError:

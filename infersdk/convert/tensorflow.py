@@ -25,10 +25,8 @@ Known losses
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -80,9 +78,6 @@ _KINDS = {
     ("tensorflow.python.trackable.autotrackable", "AutoTrackable"),
 }
 
-_opened: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
-_opening = threading.Lock()
-
 
 def can_convert(model: Any) -> bool:
     """Whether this is a function, a module, or the folder of a SavedModel; imports nothing."""
@@ -94,8 +89,6 @@ def can_convert(model: Any) -> bool:
 def open_source(model: Any) -> Any:
     """Return the SavedModel that a path leads to; a model itself as it is.
 
-    A folder is opened once for as long as its model is in use, and again when it was written to since.
-
     Raises
     ------
     ArtifactError
@@ -105,13 +98,7 @@ def open_source(model: Any) -> Any:
     """
     if not isinstance(model, str | os.PathLike):
         return model
-    path = os.path.abspath(os.fspath(model))
-    key = (path, os.stat(os.path.join(path, "saved_model.pb")).st_mtime_ns)
-    with _opening:
-        model = _opened.get(key)
-        if model is None:
-            model = _opened[key] = _load(path)
-        return model
+    return _load(os.path.abspath(os.fspath(model)))
 
 
 def infer_signature(model: Any, example: Any = None) -> Signature:
@@ -125,7 +112,6 @@ def infer_signature(model: Any, example: Any = None) -> Signature:
         An example is needed, or does not fit the function.
     """
     with quiet():
-        model = open_source(model)
         layout, subject = _subject(model, example)
         found = study(_inspected(layout, subject))
     method = Method(
@@ -150,7 +136,6 @@ def to_onnx(
         It cannot be traced or written, or the graph answers differently.
     """
     with quiet():
-        model = open_source(model)
         layout, subject = _subject(model, example)
         kind = type(model).__name__
         refuse_unwritable(kind, subject, signature)
@@ -186,7 +171,6 @@ def call(model: Any, method: str, rows: Any) -> Any:
     numpy.ndarray, or a tuple, list or dict of them
         Torch tensors where the rows were torch tensors.
     """
-    model = open_source(model)
     layout, arrays = layout_of(model, rows)
     if method != layout.method:
         raise UnsupportedModelError(
@@ -212,7 +196,7 @@ def edge_rows(
     """
     with quiet():
         try:
-            _, subject = _subject(open_source(model), example)
+            _, subject = _subject(model, example)
         except ConversionError:
             return None
         return edges(subject, signature, n_rows, rng)

@@ -172,7 +172,9 @@ def _ask(made: Made, signature: Any, method: str) -> Any:
     from infersdk.binding import to_source
     from infersdk.convert import registry
 
-    return registry.find(made.model).call(made.model, method, to_source(signature, made.rows))
+    converter = registry.find(made.model)
+    source = registry.open_source(made.model, converter)
+    return converter.call(source, method, to_source(signature, made.rows))
 
 
 def _difference(ours: Any, theirs: Any) -> tuple[float, int | None]:
