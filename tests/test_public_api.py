@@ -1,14 +1,12 @@
-"""The front door: which names there are, what importing them costs, and what the README promises."""
+"""The front door: which names there are, and what importing them costs."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import subprocess
 import sys
 import types
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,8 +14,6 @@ import infersdk
 from infersdk import errors
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_names_are_sorted_and_there() -> None:
@@ -72,15 +68,3 @@ def test_importing_infersdk_imports_numpy_and_no_framework() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
-
-
-def test_the_readme_has_examples() -> None:
-    assert len(BLOCKS) >= 3
-
-
-def test_the_readmes_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one namespace, from top to bottom, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {"__name__": "readme"}
-    for number, block in enumerate(BLOCKS, 1):
-        exec(compile(block, f"README.md, example {number}", "exec"), namespace)
