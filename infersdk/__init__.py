@@ -7,6 +7,7 @@ from infersdk.api import convert, load
 from infersdk.artifact import Artifact
 from infersdk.decorators import batched
 from infersdk.errors import (
+    AbandonedError,
     ArtifactError,
     ClosedError,
     ConversionError,
@@ -18,13 +19,16 @@ from infersdk.errors import (
     ParityError,
     PrecisionError,
     SessionError,
+    UnknownModelError,
     UnsupportedModelError,
 )
 from infersdk.options import Batching, Execution
+from infersdk.predictors import ModelConfig, Predictors, current_predictors
 from infersdk.runtime import Calibration, Predictor
 from infersdk.types import ParityReport, Plan, PrecisionReport, Signature
 
 __all__ = [
+    "AbandonedError",
     "Artifact",
     "ArtifactError",
     "Batching",
@@ -36,6 +40,7 @@ __all__ = [
     "InferSDKError",
     "InputError",
     "MissingDependencyError",
+    "ModelConfig",
     "OverloadedError",
     "ParityError",
     "ParityReport",
@@ -43,10 +48,13 @@ __all__ = [
     "PrecisionError",
     "PrecisionReport",
     "Predictor",
+    "Predictors",
     "SessionError",
     "Signature",
+    "UnknownModelError",
     "UnsupportedModelError",
     "batched",
     "convert",
+    "current_predictors",
     "load",
 ]

@@ -13,7 +13,9 @@
     ├── SessionError          (RuntimeError)  ONNX Runtime could not load or run the model
     ├── OverloadedError       (RuntimeError)  refused at once: the queue is full, or too long for the deadline
     ├── DeadlineError         (TimeoutError)  the call's time ran out before its answer was there
-    └── ClosedError           (RuntimeError)  the Predictor was used after close()
+    ├── AbandonedError        (RuntimeError)  the caller said that nobody waits for the answer any more
+    ├── ClosedError           (RuntimeError)  the Predictor was used after close()
+    └── UnknownModelError     (KeyError)      no model of that name was declared
 
 Each class also inherits the builtin a caller would expect, so that ``except ValueError`` works.
 Messages say what was expected, what came, where, and what to do.
@@ -22,6 +24,7 @@ Messages say what was expected, what came, where, and what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AbandonedError",
     "ArtifactError",
     "ClosedError",
     "ConversionError",
@@ -33,6 +36,7 @@ __all__ = [
     "ParityError",
     "PrecisionError",
     "SessionError",
+    "UnknownModelError",
     "UnsupportedModelError",
 ]
 
@@ -227,5 +231,29 @@ class DeadlineError(InferSDKError, TimeoutError):
         self.model = model
 
 
+class AbandonedError(InferSDKError, RuntimeError):
+    """The caller said, while the call waited, that nobody wants its answer any more.
+
+    A web client that has gone away, say. A call that was still waiting was taken out of the queue and
+    never run.
+
+    Attributes
+    ----------
+    model : str or None
+        Name of the model.
+    """
+
+    def __init__(self, message: str, *, model: str | None = None) -> None:
+        super().__init__(message)
+        self.model = model
+
+
 class ClosedError(InferSDKError, RuntimeError):
     """A Predictor or Session was used after ``close()``."""
+
+
+class UnknownModelError(InferSDKError, KeyError):
+    """No model of that name was declared."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError shows the repr

@@ -16,6 +16,8 @@ from .session import (
     Completions,
     FunctionQueue,
     Session,
+    answers_as_list,
+    gives_up,
     set_cooperative_wait,
 )
 
@@ -29,7 +31,9 @@ __all__ = [
     "RowBinder",
     "Session",
     "TensorBinder",
+    "answers_as_list",
     "find_library",
+    "gives_up",
     "narrowed",
     "open_library",
     "set_cooperative_wait",

@@ -331,7 +331,8 @@ cdef class FunctionQueue:
         cdef Slot slot
         cdef shared_ptr[Request] request
         cdef Status status
-        cdef InterruptCheck interrupt = NULL
+        cdef InterruptCheck interrupt
+        cdef void* context
         cdef int64_t started
         cdef int64_t deadline_ns = self._deadline(timeout_s)
         cdef int n_forks = self.n_forks
@@ -356,12 +357,13 @@ cdef class FunctionQueue:
                     self.coalescer.get().end(slot)
                 return item.result
             request = self._request(item, n_rows, lane, deadline_ns, priority)
-            if _in_main_thread():
-                interrupt = _check_signals
+            question = gives_up.get()
+            interrupt = _check_for(question)
+            context = _context_of(question)
             with nogil:
                 status = self.coalescer.get().submit(request)
                 if status.ok():
-                    status = self.coalescer.get().wait(request, interrupt, NULL)
+                    status = self.coalescer.get().wait(request, interrupt, context)
             return self._answer(item, request.get(), status)
         finally:
             if n_forks == self.n_forks:
@@ -482,7 +484,7 @@ cdef class FunctionQueue:
         if not nested:
             self.inside.add(thread)
         try:
-            answers = self._checked(self.function(values), n)
+            answers = answers_as_list(self.function(values), n, self.name)
         finally:
             if not nested:
                 self.inside.discard(thread)
@@ -496,35 +498,6 @@ cdef class FunctionQueue:
                 item.result = answers[first]
                 first += 1
         return 0
-
-    cdef list _checked(self, answers, Py_ssize_t n):
-        """The answers as a list of ``n``."""
-        cdef Py_ssize_t i
-        cdef Py_ssize_t length = -1
-        if type(answers) is list:
-            length = len(answers)
-        elif hasattr(answers, "__getitem__") and not isinstance(answers, (str, bytes, Mapping)):
-            try:
-                length = len(answers)
-            except TypeError:
-                pass            # an array without axes
-        if length < 0:
-            if hasattr(answers, "__await__") and hasattr(answers, "close"):
-                answers.close()         # nobody is going to await it
-            raise TypeError(f"`{self.name}` must return a list with one answer for each of {n} items, "
-                            f"got {_describe(answers)}")
-        if length != n:
-            raise TypeError(f"`{self.name}` must return one answer for each of {n} items, "
-                            f"got {length} answers")
-        if type(answers) is list:
-            return <list>answers
-        if isinstance(answers, np.ndarray) and answers.ndim > 1:
-            # Not views: one caller's answer would keep all others in memory, and a buffer that the
-            # function uses again would change it.
-            return [answers[i].copy() for i in range(n)]
-        if hasattr(answers, "iloc"):
-            answers = answers.iloc          # what pandas counts by position
-        return [answers[i] for i in range(n)]
 
     cdef object _answer(self, _Item item, Request* request, const Status& status):
         cdef StatusCode code = (<Status*>&status).code()
@@ -547,11 +520,50 @@ cdef class FunctionQueue:
         if code == StatusCode.kClosed:
             raise ClosedError(f"`{self.name}` is closed; it takes no more calls")
         if code == StatusCode.kInterrupted:
-            raise KeyboardInterrupt
+            raise AbandonedError(f"Nobody waits any more for the answer of `{self.name}`; the call was "
+                                 "given up", model=self.name)
         raise SessionError(f"`{self.name}` failed: {message}", model=self.name)
 
     cdef object _result(self, Call call):
         return self._answer(<_Item>call.item, call.request.get(), call.request.get().status)
+
+
+cpdef list answers_as_list(answers, Py_ssize_t n, str name):
+    """What a function of a list of ``n`` items returned, as a list of as many answers.
+
+    Rows of an ndarray are copied.
+
+    Raises
+    ------
+    TypeError
+        It has no length and order, or another length.
+    """
+    cdef Py_ssize_t i
+    cdef Py_ssize_t length = -1
+    if type(answers) is list:
+        length = len(answers)
+    elif hasattr(answers, "__getitem__") and not isinstance(answers, (str, bytes, Mapping)):
+        try:
+            length = len(answers)
+        except TypeError:
+            pass            # an array without axes
+    if length < 0:
+        if hasattr(answers, "__await__") and hasattr(answers, "close"):
+            answers.close()         # nobody is going to await it
+        raise TypeError(f"`{name}` must return a list with one answer for each of {n} items, "
+                        f"got {_describe(answers)}")
+    if length != n:
+        raise TypeError(f"`{name}` must return one answer for each of {n} items, "
+                        f"got {length} answers")
+    if type(answers) is list:
+        return <list>answers
+    if isinstance(answers, np.ndarray) and answers.ndim > 1:
+        # Not views: one caller's answer would keep all others in memory, and a buffer that the
+        # function uses again would change it.
+        return [answers[i].copy() for i in range(n)]
+    if hasattr(answers, "iloc"):
+        answers = answers.iloc          # what pandas counts by position
+    return [answers[i] for i in range(n)]
 
 
 def _forget_the_parents_calls():

@@ -154,6 +154,10 @@ cdef extern from "infersdk/gil_trial.hpp" namespace "infersdk" nogil:
 
 cdef extern from "infersdk/clock.hpp" namespace "infersdk" nogil:
     int64_t now_ns()
+    cbool clock_is_held()
+    void c_hold_clock "infersdk::hold_clock"()
+    void c_advance_clock "infersdk::advance_clock"(int64_t)
+    void c_release_clock "infersdk::release_clock"()
 
 cdef extern from "infersdk/tensor.hpp" namespace "infersdk" nogil:
     size_t element_size(ElementType)

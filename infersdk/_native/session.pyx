@@ -14,7 +14,7 @@ Whether a run keeps the GIL follows the session's cost model. Up to SURE_NS it i
 and getting it back costs as much as the run. Beyond, up to TRIED_NS, that depends on what the process does
 besides, and is found by trying (csrc's GilTrial); until then runs up to KEEP_GIL_NS keep it. Runs that are
 expected to be long, or whose length is unknown, happen on a helper thread while the main thread waits in
-slices, so that Ctrl-C works.
+slices, so that Ctrl-C works; so does any thread that has set `gives_up`.
 
 Once start_batching() was called, runs that give up the GIL go through csrc's Coalescer: in the caller's
 thread where a replica is idle, through its queue otherwise. A caller that waits lends its arrays; should it
@@ -26,6 +26,7 @@ says when they are finished.
 """
 
 import atexit
+import contextvars
 import os
 import sys
 import threading
@@ -38,7 +39,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItem
-from cpython.exc cimport PyErr_Occurred
+from cpython.exc cimport PyErr_Occurred, PyErr_SetObject
 from cpython.list cimport PyList_GET_ITEM
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
@@ -83,6 +84,10 @@ from .csession cimport (
     StatusCode,
     Tensor,
     ValueInfo,
+    c_advance_clock,
+    c_hold_clock,
+    c_release_clock,
+    clock_is_held,
     element_size,
     lane_of,
     make_tensor_backend,
@@ -92,6 +97,7 @@ from .csession cimport (
 from .providers cimport DeviceTensor, adopt
 
 from ..errors import (
+    AbandonedError,
     ClosedError,
     DeadlineError,
     InputError,
@@ -110,8 +116,8 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     int PyUnicode_Check(object)
 
-__all__ = ["KEEP_GIL_S", "Call", "Completions", "FunctionQueue", "Session", "open_library",
-           "set_cooperative_wait"]
+__all__ = ["KEEP_GIL_S", "Call", "Completions", "FunctionQueue", "Session", "answers_as_list",
+           "gives_up", "open_library", "set_cooperative_wait"]
 
 cdef enum:
     KIND_TENSOR = 1
@@ -221,9 +227,34 @@ cdef str _text(const string& value):
     return PyUnicode_DecodeUTF8(value.data(), value.size(), b"replace")
 
 
-cdef int _check_signals(void* context) noexcept nogil:
+# What the calling thread, or greenlet, asks to know whether its answer is still wanted; None asks nothing.
+gives_up = contextvars.ContextVar("infersdk_gives_up", default=None)
+
+
+cdef int _check_caller(void* question) noexcept nogil:
+    """Nonzero ends a wait: a signal handler raised, or the answer is not wanted any more."""
     with gil:
-        return PyErr_CheckSignals()
+        if PyErr_CheckSignals():        # does nothing outside the main thread
+            return -1
+        if question == NULL:
+            return 0
+        try:
+            return 1 if (<object>question)() else 0
+        except BaseException as error:
+            PyErr_SetObject(type(error), error)
+            return -1
+
+
+cdef InterruptCheck _check_for(object question):
+    """What a wait has to look after, if anything; ``question`` is that of `gives_up`."""
+    if question is not None or _in_main_thread():
+        return _check_caller
+    return NULL
+
+
+cdef void* _context_of(object question):
+    """Borrowed from whoever calls."""
+    return NULL if question is None else <void*>question
 
 
 cdef object _spec(const ValueInfo& info):
@@ -933,17 +964,19 @@ cdef class Session:
         cdef int64_t started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
+        cdef void* context = NULL
         if self._keeps_gil(expected, keep):
             started = now_ns()
             status = session.run_instance(instance, NULL, NULL)
             elapsed = now_ns() - started
         else:
             if expected == 0 or expected > INTERRUPTIBLE_NS:
-                if _in_main_thread():
-                    interrupt = _check_signals
+                question = gives_up.get()
+                interrupt = _check_for(question)
+                context = _context_of(question)
             with nogil:
                 started = now_ns()
-                status = session.run_instance(instance, interrupt, NULL)
+                status = session.run_instance(instance, interrupt, context)
                 elapsed = now_ns() - started    # before the GIL is back, which may take longer
         if not status.ok():
             self._raise(status)
@@ -1086,7 +1119,8 @@ cdef class Session:
             return self._yield_for(inputs, deadline_ns, priority)
         cdef shared_ptr[Request] request
         cdef Status status
-        cdef InterruptCheck interrupt = NULL
+        cdef InterruptCheck interrupt
+        cdef void* context
         cdef bint queued
         if self.split_size == 0 or n_rows <= <int64_t>self.split_size:
             slot = coalescer.begin()
@@ -1103,13 +1137,14 @@ cdef class Session:
         request = self._request(inputs, total_bytes, n_rows, deadline_ns, priority, True)
         if self.leftovers:
             self._drop_leftovers()
-        if _in_main_thread():
-            interrupt = _check_signals
+        question = gives_up.get()
+        interrupt = _check_for(question)
+        context = _context_of(question)
         with nogil:
             status = coalescer.submit(request)
             queued = status.ok()
             if queued:
-                status = coalescer.wait(request, interrupt, NULL)
+                status = coalescer.wait(request, interrupt, context)
         if queued and not status.ok() and not request.get().finished():
             self._keep_for(request, inputs)
         if not self.closed.load() and (status.code() == StatusCode.kClosed
@@ -1351,6 +1386,7 @@ cdef class Session:
         cdef int64_t expected, started, elapsed
         cdef Status status
         cdef InterruptCheck interrupt = NULL
+        cdef void* context = NULL
         cdef list kept = []
         cdef list result
         cdef OrtValue* value
@@ -1385,13 +1421,15 @@ cdef class Session:
                                      c_outputs.data(), c_outputs.size(), results.data(), NULL, NULL)
                 elapsed = now_ns() - started
             else:
-                if (expected == 0 or expected > INTERRUPTIBLE_NS) and _in_main_thread():
-                    interrupt = _check_signals
+                if expected == 0 or expected > INTERRUPTIBLE_NS:
+                    question = gives_up.get()
+                    interrupt = _check_for(question)
+                    context = _context_of(question)
                 with nogil:
                     started = now_ns()
                     status = session.run(c_inputs.data(), <const OrtValue**>values.data(),
                                          values.size(), c_outputs.data(), c_outputs.size(),
-                                         results.data(), interrupt, NULL)
+                                         results.data(), interrupt, context)
                     elapsed = now_ns() - started
             if not status.ok():
                 self._raise(status)
@@ -1715,7 +1753,8 @@ cdef class Session:
         if code == StatusCode.kOutOfMemory:
             raise MemoryError()
         if code == StatusCode.kInterrupted:
-            raise KeyboardInterrupt
+            raise AbandonedError(f"Nobody waits any more for the answer of model `{self.name}`; the call "
+                                 "was given up", model=self.name)
         if code == StatusCode.kClosed:
             self._raise_closed()
         if code == StatusCode.kDeadline:
@@ -1753,6 +1792,46 @@ cdef int64_t _deadline_after(double seconds, str name) except -1:
     if seconds > 1e9:
         return 0
     return now_ns() + <int64_t>(seconds * 1e9)
+
+
+def clock_ns():
+    """Nanoseconds on the clock of deadlines and measurements."""
+    return now_ns()
+
+
+def hold_clock():
+    """Let that clock stand still, for the tests of an app.
+
+    Raises
+    ------
+    RuntimeError
+        It is held already.
+    """
+    if clock_is_held():
+        raise RuntimeError("the clock is held already; only one test at a time can hold it")
+    c_hold_clock()
+
+
+def advance_clock(int64_t ns):
+    """Add to the clock while it is held; what waits for a moment that is passed by it wakes up.
+
+    Raises
+    ------
+    RuntimeError
+        It is not held.
+    ValueError
+        The nanoseconds are negative.
+    """
+    if not clock_is_held():
+        raise RuntimeError("the clock runs by itself; hold it first")
+    if ns < 0:
+        raise ValueError(f"expected 0 nanoseconds or more, got {ns}")
+    c_advance_clock(ns)
+
+
+def release_clock():
+    """Let the clock run again, from where it is."""
+    c_release_clock()
 
 
 cdef dict _stats(const CoalescerStats& stats, size_t healthy):

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from infersdk._native import Bound
+from infersdk.binding.refusals import first_refusal
 from infersdk.binding.table import TableBinder
 from infersdk.binding.tensors import TensorsBinder
 from infersdk.binding.text import TextBinder
+from infersdk.errors import InputError
 from infersdk.types import Signature
 
 __all__ = ["Binder"]
@@ -32,7 +34,7 @@ class Binder:
         The signature contradicts itself: its fields do not fill its inputs exactly.
     """
 
-    __slots__ = ("fast", "general", "signature")
+    __slots__ = ("_table", "fast", "general", "signature")
 
     fast: Callable[[Any], Bound | None]
     """The compiled way alone: None for rows that only the general way takes or can refuse."""
@@ -49,6 +51,7 @@ class Binder:
             binder = TensorsBinder(signature.inputs, model=model)
         else:
             binder = TableBinder(signature.fields, signature.inputs, model=model)
+        self._table = binder if isinstance(binder, TableBinder) else None
         self.fast = binder.fast
         self.general = binder.bind
 
@@ -76,3 +79,17 @@ class Binder:
         """
         bound = self.fast(rows)
         return self.general(rows) if bound is None else bound
+
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        """Find every reason why rows do not fit; :meth:`bind` stops at the first.
+
+        Parameters
+        ----------
+        rows : object
+            As for :meth:`bind`.
+        limit : int
+            The most that are looked for. Only rows of named fields may have more than one.
+        """
+        if self._table is not None:
+            return self._table.refusals(rows, limit)
+        return first_refusal(self.bind, rows)

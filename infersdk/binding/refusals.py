@@ -6,13 +6,13 @@ or an integer of a million digits must not cost a second of formatting or fill t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from infersdk.errors import InputError
 from infersdk.types import Field, TensorSpec
 
-__all__ = ["MAX_NAMES", "Refusals", "describe", "name_list"]
+__all__ = ["MAX_NAMES", "Refusals", "describe", "first_refusal", "name_list"]
 
 MAX_SHOWN = 60
 """Characters of a value's repr that a message shows."""
@@ -82,6 +82,15 @@ def _name(name: object) -> str:
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 
+def first_refusal(bind: Callable[[Any], object], rows: Any) -> list[InputError]:
+    """The one error that binding raises, as a list; an empty one where it raises none."""
+    try:
+        bind(rows)
+    except InputError as error:
+        return [error]
+    return []
+
+
 class Refusals:
     """Turns a refusal of :class:`infersdk._native.binder.RowBinder` into an InputError.
 
@@ -98,15 +107,24 @@ class Refusals:
         self._dtypes = {spec.name: spec.dtype for spec in inputs}
         self._model = model
 
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._model
+
     def __call__(self, reason: str, value: Any, field: int | None, row: int | None) -> NoReturn:
         """Raise the InputError for one refused value or row; see RowBinder for the reasons."""
         if field is not None:
             self._refuse_value(reason, value, self._fields[field], row)
         if reason == "names":
             self.refuse_names(value, row=row, what="a row")
-        raise InputError.mismatch(
+        raise self.length_refused(len(value), row=row)
+
+    def length_refused(self, n_values: int, *, row: int | None) -> InputError:
+        """The error for a row by position that does not hold one value for each field."""
+        return InputError.mismatch(
             expected=f"{len(self._fields)} values, one for each field",
-            given=f"{len(value)} values",
+            given=f"{n_values} values",
             row=row,
             model=self._model,
             hint=f"The fields are, in order: {name_list(self._field_names(), MAX_NAMES)}",
@@ -152,6 +170,39 @@ class Refusals:
             row=row,
             model=self._model,
             hint=". ".join(hints) or None,
+        )
+
+    def name_refused(self, name: object, *, row: int | None, given: Iterable[object]) -> InputError:
+        """The error for one field of a row that is missing, or not the model's.
+
+        Parameters
+        ----------
+        name : object
+            The field, or the key that is none.
+        row : int or None
+        given : iterable of object
+            All keys of the row.
+        """
+        fields = {field.name: field for field in self._fields}
+        if name in fields:
+            field = fields[str(name)]
+            hint = "A missing value is given as null" if field.missing != "refuse" else None
+            return InputError.mismatch(
+                expected=_wanted(field),
+                given="no such field",
+                field=field.name,
+                row=row,
+                model=self._model,
+                hint=hint,
+            )
+        hints = self._suggestions([name], set(given))
+        return InputError.mismatch(
+            expected="only the model's fields",
+            given="another one",
+            field=_name(name),
+            row=row,
+            model=self._model,
+            hint=hints[0] if hints and hints[0] else None,
         )
 
     def refuse_rows(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infersdk.binding.foreign import array_to_tensor, is_frame, is_series
-from infersdk.binding.refusals import describe
+from infersdk.binding.refusals import describe, first_refusal
 from infersdk.binding.table import TableBinder
 from infersdk.binding.tensors import TensorsBinder
 from infersdk.binding.text import TextBinder
@@ -102,6 +102,20 @@ class SourceBinder:
             values = map(array_to_tensor, bound.arrays) if bound.torch else bound.arrays
             return dict(zip(names, values, strict=True))
         return self._as_given(rows)
+
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        """Find every reason why rows do not fit; :meth:`bind` stops at the first.
+
+        Parameters
+        ----------
+        rows : object
+            As for :meth:`bind`.
+        limit : int
+            The most that are looked for. Only rows of named fields may have more than one.
+        """
+        if self._table is not None:
+            return self._table.refusals(rows, limit)
+        return first_refusal(self.bind, rows)
 
     def _as_given(self, rows: Any) -> Any:
         """Put rows into the container of a model of which nothing else is known."""
@@ -195,6 +209,9 @@ class _SourceTable:
         if item.dtype == "int" and item.missing == "refuse" and not self._as_array:
             return "integers"
         return "numbers"
+
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        return self._binder.refusals(rows, limit)
 
     def bind(self, rows: Any) -> Any:
         bound = self._binder.fast(rows) or self._binder.bind(rows)

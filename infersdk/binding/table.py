@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from infersdk._native import Bound, RowBinder
 from infersdk.binding.columns import plain_series, plain_values, unmasked
 from infersdk.binding.foreign import array_of, is_frame, is_series, is_tensor, tensor_to_array
-from infersdk.binding.refusals import MAX_NAMES, Refusals, describe, name_list
+from infersdk.binding.refusals import MAX_NAMES, Refusals, describe, first_refusal, name_list
+from infersdk.errors import InputError
 from infersdk.types import Field, TensorSpec, ValueSpec
 
 __all__ = ["TableBinder"]
@@ -57,6 +58,9 @@ class TableBinder:
         tensors = [spec for spec in inputs if isinstance(spec, TensorSpec)]
         if len(tensors) != len(inputs):
             raise ValueError(f"The fields of model `{model}` can only fill tensors")
+        self._fields = list(fields)
+        self._tensors = tensors
+        self._blank = blank
         self._refusals = Refusals(fields, tensors, model)
         self._native = RowBinder(fields, tensors, self._refusals, blank=blank)
         self._names = [field.name for field in fields]
@@ -99,6 +103,86 @@ class TableBinder:
             if array is not None:
                 return self._bind_array(array)
         return self._refuse(rows)
+
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        """Find every reason why rows do not fit; :meth:`bind` stops at the first.
+
+        Rows of dicts, lists and tuples are gone through field by field, others are only bound.
+
+        Parameters
+        ----------
+        rows : object
+            As for :meth:`bind`.
+        limit : int
+            The most that are looked for.
+
+        Returns
+        -------
+        list of InputError
+            By row, then by field; empty where the rows fit.
+        """
+        single = isinstance(rows, Mapping)
+        listed = [rows] if single else rows
+        if not isinstance(listed, (list, tuple)) or not all(
+            isinstance(row, (Mapping, list, tuple)) for row in listed
+        ):
+            return first_refusal(self.bind, rows)
+        plain = [_row(row) for row in listed]
+        errors = self._refused_names(plain, single, limit)
+        refuse = Refusals(self._fields, self._tensors, self._refusals.model)
+        known = set(self._names)
+        at: list[int] = []
+
+        def mapped(reason: str, value: Any, field: int | None, row: int | None) -> NoReturn:
+            refuse(reason, value, field, None if single or row is None else at[row])
+
+        native = RowBinder(self._fields, self._tensors, mapped, blank=self._blank)
+        for index, name in enumerate(self._names):
+            if not self._read[index] or len(errors) >= limit:
+                continue
+            at = []
+            values = []
+            for position, row in enumerate(plain):
+                if isinstance(row, dict):
+                    if name in row and (len(row) <= len(known) or known.issuperset(row)):
+                        at.append(position)
+                        values.append(row[name])
+                elif row is not None and len(row) == len(self._names):
+                    at.append(position)
+                    values.append(row[index])
+            while values and len(errors) < limit:
+                column = np.fromiter(values, dtype=object, count=len(values))
+                try:
+                    native.fill(index, column, native.allocate(len(values)))
+                    break
+                except InputError as error:
+                    errors.append(error)
+                    # What follows the refused value has not been looked at.
+                    next_one = 1 + (0 if single or error.row is None else at.index(error.row))
+                    del at[:next_one], values[:next_one]
+        order = {name: index for index, name in enumerate(self._names)}
+        errors.sort(key=lambda error: (error.row or 0, order.get(error.field or "", -1)))
+        return errors[:limit] or first_refusal(self.bind, rows)
+
+    def _refused_names(
+        self, rows: Sequence[dict[Any, Any] | tuple[Any, ...] | None], single: bool, limit: int
+    ) -> list[InputError]:
+        """Say which fields are missing or unknown, one by one."""
+        errors: list[InputError] = []
+        known = dict.fromkeys(self._names)
+        needed = [name for name, read in zip(self._names, self._read, strict=True) if read]
+        for position, row in enumerate(rows):
+            if len(errors) >= limit:
+                break
+            place = None if single else position
+            if isinstance(row, dict):
+                missing = [name for name in needed if name not in row]
+                extra = [name for name in row if name not in known]
+                for name in (*missing, *extra)[: limit - len(errors)]:
+                    errors.append(self._refusals.name_refused(name, row=place, given=row))
+            elif row is not None and len(row) != len(self._names):
+                errors.append(self._refusals.length_refused(len(row), row=place))
+        return errors
 
     def _refuse(self, rows: Any) -> NoReturn:
         hint = None

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from infersdk._native import Bound, Session
 from infersdk.artifact import Artifact
 from infersdk.binding import SourceBinder
+from infersdk.binding.refusals import first_refusal
 from infersdk.binding.table import TableBinder
 from infersdk.binding.text import TextBinder
-from infersdk.errors import ArtifactError
+from infersdk.errors import ArtifactError, InputError
 from infersdk.processing.source import SourcePart
 from infersdk.types import Signature, Step, TensorSpec
 
@@ -96,6 +97,14 @@ class RowSteps:
         """Close the sessions of the stages."""
         for session in self._stages.values():
             session.close()
+
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        """Find what is wrong with rows before any step sees them."""
+        if isinstance(self._rows, TableBinder):
+            errors = self._rows.refusals(rows, limit)
+            if errors:
+                return errors
+        return self._source.refusals(rows, limit)
 
     def fill(self, rows: Any, names: Sequence[str]) -> Bound:
         """Bind rows to the inputs of these names, in this order."""
@@ -183,6 +192,10 @@ class SteppedBinder:
         return self._steps.fill(rows, self._names)
 
     bind = general
+
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        """Find every reason why rows do not fit; see :meth:`infersdk.binding.Binder.refusals`."""
+        return self._steps.refusals(rows, limit) or first_refusal(self.bind, rows)
 
 
 def _fields_read(signature: Signature) -> list[int] | None:

@@ -551,6 +551,25 @@ class Predictor:
             raise self._no_method(method)
         return await function(rows, timeout_s, priority)
 
+    def check(self, rows: Any, *, limit: int = 100) -> list[InputError]:
+        """Find every reason why rows would be refused; a call stops at the first.
+
+        Parameters
+        ----------
+        rows : object
+            As for the methods.
+        limit : int
+            The most reasons that are looked for.
+
+        Returns
+        -------
+        list of InputError
+            By row, then by field; empty where the rows fit.
+        """
+        if self.artifact is None:
+            return [] if self._source is None else self._source.refusals(rows, limit)
+        return self._first_binder.refusals(rows, limit)
+
     def run_on_device(
         self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
     ) -> dict[str, DeviceTensor]:

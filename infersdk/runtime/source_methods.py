@@ -110,6 +110,10 @@ class SourceMethods:
 
     # -- calls -----------------------------------------------------------------------------------
 
+    def refusals(self, rows: Any, limit: int) -> list[InputError]:
+        """Find every reason why rows do not fit."""
+        return self._binder.refusals(rows, limit)
+
     def caller(self, method: str) -> Callable[..., Any]:
         """The function behind a method: ``call(rows, timeout_s=None, priority=0)``."""
 

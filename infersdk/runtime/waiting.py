@@ -7,6 +7,9 @@ thread of Python's is involved.
 gevent, once it has patched `threading`, runs every "thread" of a worker as a greenlet in one real thread,
 where a native wait would stop them all. So the native layer asks `Greenlets` first, each time before it
 would wait.
+
+A task whose client has gone is cancelled by its server. A thread is told by nobody: `abandoned_when` lets it
+look for itself while it waits.
 """
 
 from __future__ import annotations
@@ -14,13 +17,41 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from infersdk._native import Call, Completions, set_cooperative_wait
-from infersdk.errors import DeadlineError
+from infersdk._native import Call, Completions, gives_up, set_cooperative_wait
+from infersdk.errors import AbandonedError, DeadlineError
 
-__all__ = ["LoopCalls", "loop_calls"]
+__all__ = ["LoopCalls", "abandoned_when", "loop_calls"]
+
+_LOOK_S = 0.05
+"""Between two looks whether an answer is still wanted, as in native waits."""
+
+
+@contextmanager
+def abandoned_when(is_gone: Callable[[], bool]) -> Iterator[None]:
+    """Give up calls of this thread, or greenlet, that wait when nobody wants their answers any more.
+
+    A call that is answered at once never asks. One that waits in a queue, or whose run of the model takes
+    long, asks every 50 ms; if the answer is True the call leaves the queue, or its run is stopped between
+    two nodes, and it raises AbandonedError. Calls that share its batch are not disturbed.
+
+    Calls that are awaited do not ask: their tasks can be cancelled.
+
+    Parameters
+    ----------
+    is_gone : callable
+        Returns at once. An exception that it raises ends the call too.
+    """
+    token = gives_up.set(is_gone)
+    try:
+        yield
+    finally:
+        gives_up.reset(token)
 
 
 class LoopCalls:
@@ -136,7 +167,7 @@ class HubCalls:
         call.attach(event)
         self._watcher.ref = True
         try:
-            if event.wait(timeout_s or None):
+            if _look_while(event.wait, timeout_s or None):
                 return True
         except BaseException:
             call.cancel()  # killed, or timed out by gevent.Timeout
@@ -156,6 +187,22 @@ class HubCalls:
     def stop(self) -> None:
         """Look no more."""
         self._watcher.stop()
+
+
+def _look_while(wait: Callable[[float | None], bool], timeout_s: float | None) -> bool:
+    """``wait(timeout_s)``, in slices where `abandoned_when` has something to ask between them."""
+    is_gone = gives_up.get()
+    if is_gone is None:
+        return wait(timeout_s)
+    ends = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left_s = _LOOK_S if ends is None else ends - time.monotonic()
+        if wait(max(0, min(left_s, _LOOK_S))):
+            return True
+        if left_s <= _LOOK_S and ends is not None:
+            return False
+        if is_gone():
+            raise AbandonedError("Nobody waits any more for the answer; the call was given up")
 
 
 def _drain_weak(reference: weakref.ref[HubCalls]) -> None:

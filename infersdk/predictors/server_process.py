@@ -1,0 +1,101 @@
+"""Which process of a web server is this, and when does a preloading server fork its workers?
+
+An app module is imported in many processes: workers, the master of a preloading server, shells, migrations,
+tests. Only workers answer requests, and only they should spend seconds on opening models. A server offers
+no common way to ask, but its own functions stand on the stack while it imports the app; so that is where
+we look. Where nothing is found, models are opened at their first use, which is right, if later.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+__all__ = ["after_fork_in_workers", "role"]
+
+Role = Literal["worker", "master", "other"]
+
+# (beginning of the module's name, function or None for any) -> what the process is. First match from the
+# innermost frame outwards.
+_ROLES: tuple[tuple[str, str | None, Role], ...] = (
+    ("gunicorn.workers.", "init_process", "worker"),
+    ("gunicorn.workers.", "load_wsgi", "worker"),
+    ("gunicorn.arbiter", "spawn_worker", "worker"),
+    ("gunicorn.arbiter", "setup", "master"),
+    ("granian.", None, "worker"),
+    ("uvicorn.", None, "worker"),
+    ("hypercorn.", None, "worker"),
+    ("daphne.", None, "worker"),
+    ("waitress.", None, "worker"),
+)
+
+BOOT_ERROR = 3
+"""The status with which a gunicorn worker says that it cannot start; its master then stops too."""
+
+
+def role() -> Role:
+    """What this process is to the server that is importing the app just now.
+
+    Returns
+    -------
+    {"worker", "master", "other"}
+        "master": it will fork workers. "other": no server is importing the app, or none that is known.
+    """
+    for module, function in _callers():
+        for beginning, name, found in _ROLES:
+            if module.startswith(beginning) and name in (None, function):
+                return found
+    return "other"
+
+
+def after_fork_in_workers(prepare: Callable[[], object]) -> None:
+    """Have a function called in every worker that this process, a preloading server, will fork.
+
+    It is called inside the fork, before the worker reports ready or takes a connection. If it raises,
+    the worker ends as one whose app cannot be imported does.
+
+    Parameters
+    ----------
+    prepare : callable
+    """
+    master = os.getpid()
+
+    def in_child() -> None:
+        # Other children than workers are none of ours: gunicorn also forks to replace its own binary.
+        if os.getppid() == master and role() == "worker":
+            _prepare_worker(prepare)
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def _prepare_worker(prepare: Callable[[], object]) -> None:
+    # The master's handlers, which the child still has, would put a signal into a queue that nobody reads.
+    # A worker that has taken no connection yet may simply end.
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    kept = {}
+    if threading.current_thread() is threading.main_thread():
+        kept = {number: signal.signal(number, signal.SIG_DFL) for number in signals}
+    try:
+        prepare()
+    except BaseException:
+        import traceback
+
+        # An exception would be printed and passed over: this is called by the interpreter.
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(BOOT_ERROR)
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _callers() -> Iterator[tuple[str, str]]:
+    """Module and function of each frame, from here outwards."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_globals.get("__name__") or "", frame.f_code.co_name
+        frame = frame.f_back  # type: ignore[assignment]

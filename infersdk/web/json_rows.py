@@ -1,0 +1,61 @@
+"""JSON to rows and answers to JSON, by orjson: the only place that reads or writes JSON for requests.
+
+orjson gives dicts and lists, which the compiled binder reads straight into the columns of the model's inputs;
+numpy arrays are written without becoming lists first. NaN and infinity, which JSON does not have, become null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from infersdk.errors import MissingDependencyError
+
+try:
+    import orjson
+except ImportError as error:
+    raise MissingDependencyError.for_extra("orjson", "web", "Answering requests") from error
+
+__all__ = ["InvalidJSON", "decode", "encode"]
+
+InvalidJSON = orjson.JSONDecodeError
+decode = orjson.loads
+
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def encode(value: Any) -> bytes:
+    """Write a model's answer, or what holds one, as JSON.
+
+    Parameters
+    ----------
+    value : object
+        Of dicts, lists, tuples, numbers, text, numpy and scipy sparse arrays, torch tensors, DataFrames.
+
+    Raises
+    ------
+    TypeError
+        Something in it has no JSON form.
+    """
+    return orjson.dumps(value, _plain, _OPTIONS)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know by itself, as something that it does."""
+    if isinstance(value, np.ndarray):
+        # Objects, text, odd strides and byte orders.
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    for name in ("toarray", "numpy"):  # sparse matrices, tensors
+        method = getattr(value, name, None)
+        if method is not None:
+            return np.ascontiguousarray(method())
+    if hasattr(value, "to_dict"):  # DataFrames, Series
+        return value.to_dict("records") if getattr(value, "ndim", 1) == 2 else value.tolist()
+    if isinstance(value, (bytes, bytearray)):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    raise TypeError(f"An answer of type {type(value).__name__} has no JSON form")
