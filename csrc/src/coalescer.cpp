@@ -44,12 +44,6 @@ void forget(std::atomic<int64_t>* average) {
   average->store(value - value / 128, std::memory_order_relaxed);
 }
 
-std::chrono::steady_clock::time_point time_at(int64_t ns) {
-  return std::chrono::steady_clock::time_point(
-      std::chrono::duration_cast<std::chrono::steady_clock::duration>(
-          std::chrono::nanoseconds(ns)));
-}
-
 struct HashLane {
   size_t operator()(const std::vector<int64_t>& lane) const noexcept {
     size_t hash = lane.size();

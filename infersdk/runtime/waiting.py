@@ -26,7 +26,7 @@ from typing import Any
 from infersdk._native import Call, Completions, gives_up, set_cooperative_wait
 from infersdk.errors import AbandonedError, DeadlineError
 
-__all__ = ["LoopCalls", "abandoned_when", "loop_calls"]
+__all__ = ["LoopCalls", "abandoned_when", "loop_calls", "set_call_later"]
 
 _LOOK_S = 0.05
 """Between two looks whether an answer is still wanted, as in native waits."""
@@ -52,6 +52,22 @@ def abandoned_when(is_gone: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         gives_up.reset(token)
+
+
+# How a call's deadline is waited for on an event loop; None: as the loop itself does.
+_call_later: Callable[..., Any] | None = None
+
+
+def set_call_later(function: Callable[..., Any] | None) -> None:
+    """Give what stands in for ``loop.call_later`` while a test holds the clock; None takes it back.
+
+    Parameters
+    ----------
+    function : callable or None
+        ``function(loop, delay_s, callback, *arguments)``; what it returns has ``cancel()``.
+    """
+    global _call_later
+    _call_later = function
 
 
 class LoopCalls:
@@ -87,7 +103,8 @@ class LoopCalls:
         call.attach(future)
         timer = None
         if timeout_s is not None and timeout_s < 1e9:
-            timer = loop.call_later(timeout_s, _expire, call, future, timeout_s, model)
+            expiry = (timeout_s, _expire, call, future, timeout_s, model)
+            timer = _call_later(loop, *expiry) if _call_later else loop.call_later(*expiry)
         try:
             return await future
         except BaseException:
