@@ -9,6 +9,7 @@ import typer
 from infersdk.cli.convert import convert
 from infersdk.cli.doctor import doctor
 from infersdk.cli.info import info
+from infersdk.cli.init import init
 from infersdk.cli.versions import installed
 
 __all__ = ["app"]
@@ -33,3 +34,4 @@ def _whole(
 app.command()(doctor)
 app.command()(convert)
 app.command()(info)
+app.command()(init)
