@@ -17,18 +17,22 @@ __all__ = ["CurrentPredictors", "add_resolver", "current_predictors"]
 Resolver = Callable[[], Predictors | None]
 
 _resolvers: list[Resolver] = []
+_last_resolvers: list[Resolver] = []
 
 
-def add_resolver(resolver: Resolver) -> None:
+def add_resolver(resolver: Resolver, *, last: bool = False) -> None:
     """Register a function that knows which app is at work.
 
     Parameters
     ----------
     resolver : callable
         Returns its Predictors, or None where none of its apps is at work. Adding one again does nothing.
+    last : bool
+        Ask it after all others: for a framework that has one app in a process, always at work.
     """
-    if resolver not in _resolvers:
-        _resolvers.append(resolver)
+    if resolver in _resolvers or resolver in _last_resolvers:
+        return
+    (_last_resolvers if last else _resolvers).append(resolver)
 
 
 class CurrentPredictors(Mapping[str, Predictor]):
@@ -44,7 +48,7 @@ class CurrentPredictors(Mapping[str, Predictor]):
         RuntimeError
             No app is at work and the process has models of none or of several.
         """
-        for resolver in _resolvers:
+        for resolver in (*_resolvers, *_last_resolvers):
             found = resolver()
             if found is not None:
                 return found
