@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from infersdk.errors import (
+    AbandonedError,
     ClosedError,
     DeadlineError,
     InputError,
@@ -21,7 +22,15 @@ from infersdk.errors import (
 )
 from infersdk.web.json_rows import InvalidJSON, encode
 
-__all__ = ["CONTENT_TYPE", "ProblemError", "Reply", "problem_of", "reply_to"]
+__all__ = [
+    "CONTENT_TYPE",
+    "ProblemError",
+    "Reply",
+    "body_too_large",
+    "expected_problem",
+    "problem_of",
+    "reply_to",
+]
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -112,6 +121,19 @@ def problem_of(error: BaseException, errors: Sequence[InputError] = ()) -> Probl
     error, errors
         As for :func:`reply_to`.
     """
+    return expected_problem(error, errors) or _unexpected(error)
+
+
+def expected_problem(
+    error: BaseException, errors: Sequence[InputError] = ()
+) -> ProblemError | None:
+    """Say what an exception means to a client, unless it is a fault of the server's, which is none of theirs.
+
+    Parameters
+    ----------
+    error, errors
+        As for :func:`reply_to`.
+    """
     if isinstance(error, ProblemError):
         return error
     if isinstance(error, InputError):
@@ -152,7 +174,28 @@ def problem_of(error: BaseException, errors: Sequence[InputError] = ()) -> Probl
             "The models of this process are closed; ask again",
             [("retry-after", "1")],
         )
-    return _unexpected(error)
+    if isinstance(error, AbandonedError):
+        # For the log alone; nginx writes this number too.
+        return ProblemError(499, "abandoned", "The client did not wait", str(error))
+    return None
+
+
+def body_too_large(limit_bytes: int, given: str) -> ProblemError:
+    """Refuse a body for its length.
+
+    Parameters
+    ----------
+    limit_bytes : int
+    given : str
+        Its length as far as it is known, e.g. "17,000,000" or "more".
+    """
+    return ProblemError(
+        413,
+        "body-too-large",
+        "The body is too large",
+        f"Expected a body of up to {limit_bytes:,} bytes, got {given}",
+        max_body_bytes=limit_bytes,
+    )
 
 
 def _rows_do_not_fit(error: InputError, errors: Sequence[InputError]) -> ProblemError:

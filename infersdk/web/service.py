@@ -17,7 +17,7 @@ from infersdk.predictors import Predictors
 from infersdk.runtime import Predictor
 from infersdk.web.json_rows import decode, encode
 from infersdk.web.openapi import describe, openapi
-from infersdk.web.problems import ProblemError, Reply, reply_to
+from infersdk.web.problems import ProblemError, Reply, body_too_large, reply_to
 from infersdk.web.settings import Settings
 
 __all__ = ["Header", "Reply", "Service"]
@@ -174,14 +174,7 @@ class Service:
         )
 
     def _too_large(self, size_bytes: int) -> ProblemError:
-        limit = self.settings.max_body_bytes
-        return ProblemError(
-            413,
-            "body-too-large",
-            "The body is too large",
-            f"Expected a body of up to {limit:,} bytes, got {size_bytes:,}",
-            max_body_bytes=limit,
-        )
+        return body_too_large(self.settings.max_body_bytes, f"{size_bytes:,}")
 
     def _refuse_rows(self, error: InputError, name: str, rows: Any) -> Reply:
         """The refusal of a model stops at its first reason; a client wants them all."""
