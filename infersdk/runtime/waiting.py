@@ -21,6 +21,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from infersdk._native import Call, Completions, gives_up, set_cooperative_wait
@@ -103,8 +104,8 @@ class LoopCalls:
         call.attach(future)
         timer = None
         if timeout_s is not None and timeout_s < 1e9:
-            expiry = (timeout_s, _expire, call, future, timeout_s, model)
-            timer = _call_later(loop, *expiry) if _call_later else loop.call_later(*expiry)
+            later = loop.call_later if _call_later is None else partial(_call_later, loop)
+            timer = later(timeout_s, _expire, call, future, timeout_s, model)
         try:
             return await future
         except BaseException:
