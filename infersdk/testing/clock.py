@@ -155,7 +155,11 @@ class Clock:
                 )
 
     def _call_later(
-        self, loop: asyncio.AbstractEventLoop, delay_s: float, function: Callable[..., Any], *args: Any
+        self,
+        loop: asyncio.AbstractEventLoop,
+        delay_s: float,
+        function: Callable[..., Any],
+        *args: Any,
     ) -> _Timer:
         timer = _Timer(loop, clock_ns() + int(delay_s * 1e9), function, args)
         with self._changed:
