@@ -38,7 +38,11 @@ def encode(value: Any) -> bytes:
     TypeError
         Something in it has no JSON form.
     """
-    return orjson.dumps(value, _plain, _OPTIONS)
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS)
+    except TypeError:
+        # An array of another byte order, deep inside: now every array becomes a list first.
+        return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
 
 
 def _plain(value: Any) -> Any:

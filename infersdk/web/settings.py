@@ -102,8 +102,13 @@ class Settings:
             if prefix and not str(key).startswith(prefix):
                 continue
             if key not in known:
-                close = get_close_matches(str(key), known, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"they are {', '.join(known)}"
+                short = str(key).removeprefix(prefix)
+                close = get_close_matches(short, [name.removeprefix(prefix) for name in known], n=1)
+                hint = (
+                    f"did you mean `{prefix}{close[0]}`?"
+                    if close
+                    else f"they are {', '.join(known)}"
+                )
                 raise ValueError(f"`{key}` is not a setting of infersdk; {hint}")
             given[known[key]] = value
         try:
