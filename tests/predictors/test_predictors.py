@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ import pytest
 
 import infersdk
 from infersdk.errors import ClosedError, UnknownModelError
-from infersdk.predictors import ModelConfig, Predictors, add_resolver, current_predictors, override
+from infersdk.predictors import (
+    ModelConfig,
+    Predictors,
+    add_resolver,
+    current_predictors,
+    override,
+    registry,
+)
 from infersdk.predictors import current as current_module
 
 pytest.importorskip("sklearn", reason="the models are scikit-learn's")
@@ -43,6 +51,12 @@ def predictors(path: Path) -> Iterator[Predictors]:
     predictors = Predictors({"iris": path})
     yield predictors
     predictors.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process of its own: other tests' models may not be collected yet."""
+    monkeypatch.setattr(registry, "_all", weakref.WeakValueDictionary())
 
 
 def test_declaring_opens_nothing_and_asking_opens_once(path: Path, model: Any) -> None:
