@@ -258,6 +258,18 @@ class Predictors(Mapping[str, Predictor]):
         if errors:
             raise errors[0]
 
+    def renew(self) -> None:
+        """Begin again after :meth:`close`, with models that are to be opened. Otherwise it does nothing.
+
+        For hosts that may start one app several times in a process, as test clients do.
+        """
+        with self._lock:
+            if self._state == "closed":
+                self._owned.clear()
+                self._warm.clear()
+                self._errors.clear()
+                self._state = "new"
+
     async def aclose(self) -> None:
         """Close them in a thread, so that calls of the event loop can finish.
 

@@ -1,0 +1,350 @@
+"""Models in an ASGI app: one ASGI application that answers, and the app's life cycle around the models.
+
+No framework is needed here. The adapters of FastAPI, Starlette and Litestar put :class:`ASGIApp` into the
+framework's routes, and :meth:`InferSDK.lifespan` into its life cycle.
+
+A request costs its server about as much as the model's run, so the way of an ordinary one is kept short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+)
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from infersdk.predictors import Predictors, add_resolver
+from infersdk.predictors.registry import Opening
+from infersdk.runtime import Predictor
+from infersdk.web.disconnects import while_connected
+from infersdk.web.problems import ProblemError
+from infersdk.web.service import JSON, Reply, Service
+from infersdk.web.settings import Settings
+
+if TYPE_CHECKING:
+    from infersdk.web.rsgi import RSGIApp
+
+__all__ = ["ASGIApp", "InferSDK", "PredictorsMiddleware"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+_DEFAULTS = Settings()
+
+_SMALL_DIGITS = 5
+"""A body whose length has no more digits is there already, or about to be: to read it costs less than to look
+into the request beforehand for a reason not to."""
+
+
+class InferSDK:
+    """The models of one ASGI app, their life cycle, and their own routes.
+
+    Where there is an adapter for the framework, use its ``InferSDK`` instead, which has all this too.
+
+    Parameters
+    ----------
+    models : Mapping of str to object
+        Name to a model's file, a trained model, an :class:`infersdk.ModelConfig`, or a dict of its
+        parameters.
+    url_prefix : str, optional
+        Where the models' own routes are, e.g. "/models".
+    max_body_bytes, max_rows, timeout_s
+        Limits of a request; see :class:`infersdk.web.settings.Settings`.
+    opening : {"auto", "now", "lazy"}
+        When the models are opened. "auto": by the lifespan, in each worker, before it takes requests. "now":
+        here already. "lazy": at first use.
+
+    Attributes
+    ----------
+    predictors : Predictors
+        The models; ``infer.predictors["churn"]`` is a Predictor.
+    settings : Settings
+    app : ASGIApp
+        Answers requests: to be mounted in any ASGI framework, or served as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A setting is not valid.
+
+    Examples
+    --------
+    >>> from infersdk.web.asgi import InferSDK
+    >>> infer = InferSDK({"churn": "churn.onnx"})
+    >>> app = infer.app  # uvicorn module:app
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Any] | None = None,
+        *,
+        url_prefix: str | None = None,
+        max_body_bytes: int = _DEFAULTS.max_body_bytes,
+        max_rows: int = _DEFAULTS.max_rows,
+        timeout_s: float | None = _DEFAULTS.timeout_s,
+        opening: Opening = "auto",
+    ) -> None:
+        self.settings = Settings(
+            models=models or {},
+            url_prefix=url_prefix,
+            max_body_bytes=max_body_bytes,
+            max_rows=max_rows,
+            timeout_s=timeout_s,
+            opening=opening,
+        )
+        self.predictors = Predictors(self.settings.models, opening=opening)
+        self.service = Service(self.predictors, self.settings)
+        self.app = ASGIApp(self, self.settings.url_prefix or "")
+        self._lives = 0
+        if opening == "now":
+            self.predictors.prepare()
+
+    @property
+    def rsgi(self) -> RSGIApp:
+        """Answers requests over RSGI: ``granian --interface rsgi module:infer.rsgi``."""
+        from infersdk.web.rsgi import RSGIApp
+
+        return RSGIApp(self)
+
+    @asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """Have the models open and warm meanwhile: for ``FastAPI(lifespan=infer.lifespan)`` and the like.
+
+        Where it is entered again meanwhile, nothing happens; when it is left for the last time, running
+        calls finish and the models are closed.
+
+        Parameters
+        ----------
+        app : object
+            Not looked at; frameworks pass theirs.
+
+        Raises
+        ------
+        Exception
+            What opening a model raised: an app whose models cannot be opened does not start.
+        """
+        self._lives += 1
+        try:
+            if self._lives == 1:
+                self.predictors.renew()
+            if self.settings.opening != "lazy":
+                await self.predictors.aopen()
+            yield
+        finally:
+            self._lives -= 1
+            if not self._lives:
+                await self.predictors.aclose()
+
+    def lifespan_with(self, own: Lifespan) -> Lifespan:
+        """Put the models' life around the app's own: its lifespan can use them, at start and at stop.
+
+        Parameters
+        ----------
+        own : callable
+            The app's lifespan function, an ``@asynccontextmanager``. What it yields is passed on.
+        """
+
+        @asynccontextmanager
+        async def both(app: Any) -> AsyncIterator[Any]:
+            async with self.lifespan(app), own(app) as state:
+                yield state
+
+        return both
+
+    async def get(self, name: str) -> Predictor:
+        """Give a model, and open it if need be without holding up the event loop.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        UnknownModelError
+            No such model was declared.
+        Exception
+            What opening it raised.
+        """
+        predictors = self.predictors
+        if name in predictors and not predictors.is_open(name):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, predictors.__getitem__, name)
+        return predictors[name]
+
+    def __repr__(self) -> str:
+        return f"<InferSDK {self.predictors!r}>"
+
+
+class ASGIApp:
+    """Answers the requests of an app's models. Served as it is, it also opens and closes them.
+
+    Parameters
+    ----------
+    infer : InferSDK
+    prefix : str
+        Where it answers, below the path at which it is mounted; by default everywhere.
+    """
+
+    def __init__(self, infer: InferSDK, prefix: str = "") -> None:
+        self._infer = infer
+        self._service = infer.service
+        self._prefix = prefix.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; see the ASGI specification."""
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        path: str = scope["path"]
+        root = scope.get("root_path")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        http_method: str = scope["method"]
+        if self._prefix:
+            rest = below(path, self._prefix)
+            if rest is None:
+                await _send(send, nothing_here(path), http_method)
+                return
+            path = rest
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+
+        def header(name: str) -> str | None:
+            value = headers.get(name.encode())
+            return None if value is None else value.decode("latin-1")
+
+        body = b""
+        if http_method == "POST":
+            length = headers.get(b"content-length")
+            if length is None or len(length) > _SMALL_DIGITS:
+                refusal = self._service.refuse_early(http_method, path, header)
+                if refusal is not None:
+                    await _send(send, refusal, http_method)
+                    return
+            message = await receive()
+            body = message.get("body", b"")
+            if message["type"] != "http.request" or message.get("more_body"):
+                whole = await self._read(message, receive)
+                if whole is None:
+                    return  # the client went away
+                body = whole
+
+        async def disconnected() -> bool:
+            return (await receive())["type"] == "http.disconnect"
+
+        answering = self._service.ahandle(http_method, path, header, body)
+        reply = await while_connected(answering, disconnected)
+        if reply is not None:
+            await _send(send, reply, http_method)
+
+    async def _read(self, message: MutableMapping[str, Any], receive: Receive) -> bytes | None:
+        """The rest of a body, up to a little more than is allowed; None when the client has gone."""
+        limit = self._infer.settings.max_body_bytes
+        parts: list[bytes] = []
+        size_bytes = 0
+        while message["type"] == "http.request":
+            part = message.get("body", b"")
+            parts.append(part)
+            size_bytes += len(part)
+            if size_bytes > limit or not message.get("more_body"):
+                return b"".join(parts)  # one that is too large is refused for it
+            message = await receive()
+        return None
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+        else:
+            raise NotImplementedError(
+                f"Expected a scope of type http, websocket or lifespan, got {scope['type']!r}"
+            )
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol, for a server that serves this application itself."""
+        await receive()
+        done = "startup"
+        try:
+            async with self._infer.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                done = "shutdown"
+                await receive()
+        except Exception:
+            # For the server's log. A worker whose models cannot be opened must not take requests.
+            await send({"type": f"lifespan.{done}.failed", "message": traceback.format_exc()})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+
+
+class PredictorsMiddleware:
+    """Let ``current_predictors`` mean this app's models while it answers a request.
+
+    Needed only where one process serves several apps with models of their own.
+
+    Parameters
+    ----------
+    app : ASGI application
+        The app around which it is put, as frameworks do: ``app.add_middleware(PredictorsMiddleware,
+        infer=infer)``.
+    infer : InferSDK
+    """
+
+    def __init__(self, app: Application, infer: InferSDK) -> None:
+        self.app = app
+        self.infer = infer
+        add_resolver(_current.get)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        token = _current.set(self.infer.predictors)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            _current.reset(token)
+
+
+_current: ContextVar[Predictors | None] = ContextVar("infersdk.current_predictors", default=None)
+
+
+# -- replies -------------------------------------------------------------------------------------
+
+_JSON = (b"content-type", b"application/json")
+
+
+async def _send(send: Send, reply: Reply, http_method: str) -> None:
+    status, body, headers = reply
+    length = (b"content-length", b"%d" % len(body))
+    if headers is JSON:
+        pairs = [_JSON, length]
+    else:
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        pairs.append(length)
+    if http_method == "HEAD":
+        body = b""
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+def below(path: str, prefix: str) -> str | None:
+    """The rest of a path; None where it does not begin with the prefix."""
+    if not path.startswith(prefix):
+        return None
+    rest = path[len(prefix) :]
+    return rest if not rest or rest[0] == "/" else None
+
+
+def nothing_here(path: str) -> Reply:
+    detail = f"No page `{path[:200]}`"
+    return ProblemError(404, "unknown-path", "There is nothing here", detail).reply()

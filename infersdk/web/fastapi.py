@@ -1,0 +1,207 @@
+"""Models in a FastAPI app.
+
+Two lines in an app as it is::
+
+    infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
+    infer.init_app(app)
+
+The models' routes are then in the app's own documentation, with schemas made from the models. They are one
+plain route, behind the app's middleware: FastAPI's own way of reading and checking a body would cost as much
+again as the model. Only where the app asks for dependencies (authentication, say) are they solved first.
+
+Endpoints of one's own take a model as ``Annotated[Predictor, Depends(infer.predictor("churn"))]``, and its rows
+as ``infer.row_model("churn")``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from infersdk.runtime import Predictor
+from infersdk.web import starlette
+from infersdk.web.asgi import ASGIApp, PredictorsMiddleware, Receive, Scope, Send
+from infersdk.web.json_rows import decode, encode
+from infersdk.web.openapi import openapi
+
+if TYPE_CHECKING:
+    from fastapi.params import Depends
+    from pydantic import BaseModel
+
+__all__ = ["InferSDK", "PredictorsMiddleware"]
+
+
+class InferSDK(starlette.InferSDK):
+    """The models of a FastAPI app; see :class:`infersdk.web.asgi.InferSDK` for the parameters.
+
+    Examples
+    --------
+    >>> from fastapi import FastAPI
+    >>> from infersdk.web.fastapi import InferSDK
+    >>> app = FastAPI()
+    >>> infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
+    >>> infer.init_app(app)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._dependencies: dict[str, Callable[[], Coroutine[Any, Any, Predictor]]] = {}
+
+    def init_app(  # type: ignore[override]
+        self,
+        app: FastAPI,
+        *,
+        url_prefix: str | None = None,
+        dependencies: Sequence[Depends] = (),
+        include_in_schema: bool = True,
+    ) -> None:
+        """Add the models to an app: their life, their routes, and a handler for infersdk's errors.
+
+        Parameters
+        ----------
+        app : FastAPI
+        url_prefix : str, optional
+            Where the models' routes are; by default the ``url_prefix`` of the class. With neither the app's
+            own endpoints answer.
+        dependencies : sequence of Depends
+            Solved before the models' routes answer, after those of the app itself.
+        include_in_schema : bool
+            Whether the app's OpenAPI document has the models' routes.
+
+        Raises
+        ------
+        RuntimeError
+            The app has these models already, or has begun to serve.
+        """
+        prefix = self._prepare(app, url_prefix)
+        if prefix is None:
+            return
+        path = prefix + "/{path:path}"
+        if dependencies or app.router.dependencies:
+            answering = ASGIApp(self, prefix)
+
+            async def answer() -> Response:
+                return _Delegated(answering)
+
+            app.add_api_route(
+                path,
+                answer,
+                methods=["GET", "HEAD", "POST"],
+                dependencies=dependencies,
+                include_in_schema=include_in_schema,
+                name="infersdk",
+                response_model=None,
+            )
+        else:
+            app.router.routes.append(starlette.ModelsRoute(self, prefix))
+        if include_in_schema:
+            _describe(app, self, prefix, path)
+
+    def predictor(self, name: str) -> Callable[[], Coroutine[Any, Any, Predictor]]:
+        """Make a dependency that gives a model: ``Depends(infer.predictor("churn"))``.
+
+        The same for each call with one name, so that ``app.dependency_overrides`` finds it.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        UnknownModelError
+            No such model was declared.
+        """
+        self.predictors.config(name)
+        if name not in self._dependencies:
+
+            async def predictor() -> Predictor:
+                return await self.get(name)
+
+            self._dependencies[name] = predictor
+        return self._dependencies[name]
+
+    def row_model(self, name: str) -> type[BaseModel]:
+        """Make a pydantic model of a model's rows, for endpoints of one's own.
+
+        ``row.model_dump()`` is what the Predictor takes. Fields whose names are no Python names have one
+        made of theirs, and their own as alias. The model is opened if need be, as its fields must be known.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        UnknownModelError
+            No such model was declared.
+        TypeError
+            The model's rows have no named fields.
+        """
+        from infersdk.web.pydantic_rows import row_model
+
+        return row_model(name, self.predictors[name].signature)
+
+
+class _Delegated(Response):
+    """A response that an ASGI application gives, with what dependencies set added to its headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__()
+        self.raw_headers = []
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], *self.raw_headers]}
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+# -- OpenAPI -------------------------------------------------------------------------------------
+
+
+def _describe(app: FastAPI, infer: InferSDK, prefix: str, path: str) -> None:
+    """Add the models' routes to the app's OpenAPI document, as FastAPI's documentation extends it."""
+    own = app.openapi
+    known: dict[str, Any] = {}  # the last document of the app's own, and what was made of it
+
+    def extended() -> dict[str, Any]:
+        document = own()
+        if known.get("own") is not document:
+            known.update(own=document, extended=_extended(document, infer, prefix, path))
+        made: dict[str, Any] = known["extended"]
+        return made
+
+    app.openapi = extended  # type: ignore[method-assign]
+
+
+def _extended(document: dict[str, Any], infer: InferSDK, prefix: str, path: str) -> dict[str, Any]:
+    # The app may have a Problem of its own.
+    models = decode(
+        encode(openapi(infer.service)).replace(
+            b'"#/components/schemas/Problem"', b'"#/components/schemas/InferSDKProblem"'
+        )
+    )
+    paths = dict(document.get("paths", {}))
+    # Where dependencies are solved FastAPI knows the headers and security that they ask for.
+    asked = paths.pop(path, {}).get("post", {})
+    common = {
+        "security": asked.get("security", []),
+        "parameters": [item for item in asked.get("parameters", []) if item["name"] != "path"],
+    }
+    common = {key: value for key, value in common.items() if value}
+    for below, operations in models["paths"].items():
+        paths[prefix + below] = {
+            method: {**operation, **common} for method, operation in operations.items()
+        }
+    components = dict(document.get("components", {}))
+    components["schemas"] = {
+        **components.get("schemas", {}),
+        "InferSDKProblem": models["components"]["schemas"]["Problem"],
+    }
+    return {**document, "paths": paths, "components": components}

@@ -1,0 +1,112 @@
+"""Models in a Starlette app.
+
+Two lines in an app as it is::
+
+    infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
+    infer.init_app(app)
+
+``init_app`` puts the models' life around the app's own lifespan, adds the models' routes as one route of the
+app (so that its middleware sees them), and lets infersdk's errors in the app's endpoints become problem JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+
+from infersdk.errors import InferSDKError
+from infersdk.web import asgi
+from infersdk.web.asgi import ASGIApp, PredictorsMiddleware
+from infersdk.web.problems import reply_to
+
+__all__ = ["InferSDK", "PredictorsMiddleware", "refuse"]
+
+
+class InferSDK(asgi.InferSDK):
+    """The models of a Starlette app; see :class:`infersdk.web.asgi.InferSDK` for the parameters.
+
+    Examples
+    --------
+    >>> from starlette.applications import Starlette
+    >>> from infersdk.web.starlette import InferSDK
+    >>> app = Starlette()
+    >>> infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
+    >>> infer.init_app(app)
+    """
+
+    def init_app(self, app: Starlette, *, url_prefix: str | None = None) -> None:
+        """Add the models to an app: their life, their routes, and a handler for infersdk's errors.
+
+        Parameters
+        ----------
+        app : Starlette
+        url_prefix : str, optional
+            Where the models' routes are; by default the ``url_prefix`` of the class. With neither the app's
+            own endpoints answer.
+
+        Raises
+        ------
+        RuntimeError
+            The app has these models already, or has begun to serve.
+        """
+        prefix = self._prepare(app, url_prefix)
+        if prefix is not None:
+            app.router.routes.append(ModelsRoute(self, prefix))
+
+    def _prepare(self, app: Starlette, url_prefix: str | None) -> str | None:
+        """What every app gets. Returns the prefix, without a slash at its end."""
+        if getattr(app.state, "infersdk", None) is not None:
+            raise RuntimeError(
+                "This app has its models already: declare all of them in one InferSDK, and call its init_app once"
+            )
+        if app.middleware_stack is not None:
+            raise RuntimeError("The app serves already; call init_app where the app is made")
+        app.state.infersdk = self
+        app.router.lifespan_context = self.lifespan_with(app.router.lifespan_context)
+        # The app's own handler, if it has one, stays.
+        app.exception_handlers.setdefault(InferSDKError, refuse)
+        prefix = self.settings.url_prefix if url_prefix is None else url_prefix
+        return None if prefix is None else "/" + prefix.strip("/") if prefix.strip("/") else ""
+
+
+class ModelsRoute(Route):
+    """All of the models' routes as one: nothing is looked up by regular expressions.
+
+    Parameters
+    ----------
+    infer : InferSDK
+    prefix : str
+        As ``"/models"``, or empty.
+    """
+
+    def __init__(self, infer: asgi.InferSDK, prefix: str) -> None:
+        super().__init__(
+            prefix + "/{path:path}",
+            ASGIApp(infer, prefix),
+            name="infersdk",
+            include_in_schema=False,
+        )
+        self._prefix = prefix
+
+    def matches(self, scope: Any) -> tuple[Match, Any]:
+        """Take every request below the prefix."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        path: str = scope["path"]
+        root = scope.get("root_path")
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        prefix = self._prefix
+        if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in ("", "/"):
+            return Match.NONE, {}
+        return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Write infersdk's errors as problem JSON: the exception handler that ``init_app`` adds."""
+    reply = reply_to(error)
+    return Response(reply.body, reply.status, dict(reply.headers))
