@@ -1,0 +1,1 @@
+"""One command, with a word for what it is to do."""

@@ -1,0 +1,244 @@
+"""Django's requests handed to the Service, and its replies to Django.
+
+Each function is there twice: for WSGI, where a view runs in a thread, and for ASGI, where it runs on the event
+loop and is cancelled when its client has gone. Under WSGI a client that has gone is noticed by the calls
+that wait, where the server lets us look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+
+from infersdk.runtime.waiting import abandoned_when
+from infersdk.web.django import conf
+from infersdk.web.problems import ProblemError, Reply
+from infersdk.web.service import Service
+from infersdk.web.wsgi_client import client_watch
+
+__all__ = ["aanswer", "amounted", "answer", "mounted", "to_response", "while_wanted"]
+
+_READ_ANYWAY_BYTES = 2**16
+"""A body up to this size is read before we look whether the request is one of ours."""
+
+_OPENAPI = "/openapi.json"
+
+
+def answer(request: HttpRequest, model: str, method: str | None = None) -> HttpResponse:
+    """Answer a request with a model, in a view of your own. Raises nothing.
+
+    Parameters
+    ----------
+    request : HttpRequest
+        Its body is JSON: a row, or a list of rows.
+    model : str
+        A name in ``INFERSDK["MODELS"]``.
+    method : str, optional
+        Of the source model; its main one by default.
+
+    Returns
+    -------
+    HttpResponse
+        ``{"answers": [...]}``, or a problem (RFC 9457): 422 where rows do not fit the model, 503 where
+        too many requests wait, and so on.
+    """
+    return to_response(_answer(conf.service(), request, model, method))
+
+
+async def aanswer(request: HttpRequest, model: str, method: str | None = None) -> HttpResponse:
+    """Answer a request with a model, in an async view of your own.
+
+    Raises nothing but CancelledError: when Django cancels the view, as its client has gone, the work is
+    taken out of the queue.
+
+    Parameters
+    ----------
+    request, model, method
+        As for :func:`answer`.
+    """
+    return to_response(await _aanswer(conf.service(), request, model, method))
+
+
+def mounted(request: HttpRequest, path: str) -> HttpResponse:
+    """Answer a request to the models' own routes.
+
+    Parameters
+    ----------
+    request : HttpRequest
+    path : str
+        Below the prefix, beginning with ``/``.
+    """
+    service = _for_path(conf.service(), request, path)
+    if request.method == "POST":
+        model, _, method = path[1:].partition("/")
+        if model in service.predictors:
+            return to_response(_answer(service, request, model, method or None))
+    reply = _refuse_early(service, request, path)
+    if reply is None:
+        try:
+            body = _body(service, request)
+        except ProblemError as error:
+            reply = error.reply()
+        else:
+            reply = service.handle(request.method or "", path, _headers(request), body)
+    return to_response(reply, is_head=request.method == "HEAD")
+
+
+async def amounted(request: HttpRequest, path: str) -> HttpResponse:
+    """Answer a request to the models' own routes, from an event loop.
+
+    Parameters
+    ----------
+    request, path
+        As for :func:`mounted`.
+    """
+    service = _for_path(conf.service(), request, path)
+    if request.method == "POST":
+        model, _, method = path[1:].partition("/")
+        if model in service.predictors:
+            return to_response(await _aanswer(service, request, model, method or None))
+    reply = _refuse_early(service, request, path)
+    if reply is None:
+        try:
+            body = _body(service, request)
+        except ProblemError as error:
+            reply = error.reply()
+        else:
+            reply = await service.ahandle(request.method or "", path, _headers(request), body)
+    return to_response(reply, is_head=request.method == "HEAD")
+
+
+def to_response(reply: Reply, *, is_head: bool = False) -> HttpResponse:
+    """Write a Reply as Django does.
+
+    Parameters
+    ----------
+    reply : Reply
+    is_head : bool
+        Leave the body out, though not its length.
+    """
+    response = HttpResponse(
+        b"" if is_head else reply.body, status=reply.status, headers=dict(reply.headers)
+    )
+    if is_head:
+        response.headers["Content-Length"] = str(len(reply.body))
+    if reply.status in (503, 504):
+        # Refusing is ordinary under load. Django would log each as an error, and mail it to the ADMINS.
+        response._has_been_logged = True
+    return response
+
+
+def _answer(service: Service, request: HttpRequest, model: str, method: str | None) -> Reply:
+    try:
+        body = _body(service, request)
+    except ProblemError as error:
+        return error.reply()
+    with while_wanted(request):
+        return service.answer(model, method, body, _headers(request))
+
+
+async def _aanswer(service: Service, request: HttpRequest, model: str, method: str | None) -> Reply:
+    try:
+        body = _body(service, request)
+    except ProblemError as error:
+        return error.reply()
+    return await service.aanswer(model, method, body, _headers(request))
+
+
+def _for_path(service: Service, request: HttpRequest, path: str) -> Service:
+    """The description of the routes says where they are mounted, which only a request knows."""
+    if path != _OPENAPI:
+        return service
+    prefix = request.path.rstrip("/").removesuffix(_OPENAPI)
+    return Service(service.predictors, replace(service.settings, url_prefix=prefix))
+
+
+def while_wanted(request: HttpRequest) -> AbstractContextManager[None]:
+    """Let calls of this thread that wait end when the request's client has gone, where that can be seen.
+
+    Parameters
+    ----------
+    request : HttpRequest
+    """
+    environ = getattr(request, "environ", None)  # of a WSGIRequest
+    watch = None if environ is None else client_watch(environ)
+    return nullcontext() if watch is None else abandoned_when(watch)
+
+
+# -- reading requests --------------------------------------------------------------------------------
+
+
+def _headers(request: HttpRequest) -> Callable[[str], str | None]:
+    # request.headers would copy all of them first.
+    return partial(_header, request.META)
+
+
+def _header(meta: dict[str, Any], name: str) -> str | None:
+    key = name.replace("-", "_").upper()
+    if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+        key = "HTTP_" + key
+    value: str | None = meta.get(key)
+    return value
+
+
+def _length(request: HttpRequest) -> int | None:
+    given = request.META.get("CONTENT_LENGTH")
+    try:
+        return int(given) if given else None
+    except ValueError:
+        return None
+
+
+def _refuse_early(service: Service, request: HttpRequest, path: str) -> Reply | None:
+    if (_length(request) or 0) <= _READ_ANYWAY_BYTES:
+        return None
+    return service.refuse_early(request.method or "", path, _headers(request))
+
+
+def _body(service: Service, request: HttpRequest) -> bytes:
+    """The request's body, if it is no larger than it may be."""
+    limit = service.settings.max_body_bytes
+    length = _length(request)
+    try:
+        if length is not None:
+            if length > limit:
+                raise _too_large(length, limit)
+            body: bytes = request.body
+            return body
+        if "HTTP_TRANSFER_ENCODING" in request.META and hasattr(request, "environ"):
+            # Django reads nothing then: WSGI has no rule for it.
+            raise ProblemError(
+                411,
+                "length-required",
+                "The length of the body is not given",
+                "Expected a Content-Length header, got a body in chunks, which this server does not read",
+            )
+        body = request.read(limit + 1)
+    except RequestDataTooBig as error:
+        raise _too_large(length or limit + 1, limit) from error
+    except UnreadablePostError as error:
+        raise ProblemError(
+            400,
+            "incomplete-body",
+            "The body is not complete",
+            "The client sent less than it announced",
+        ) from error
+    if len(body) > limit:
+        raise _too_large(len(body), limit)
+    return body
+
+
+def _too_large(size_bytes: int, limit: int) -> ProblemError:
+    return ProblemError(
+        413,
+        "body-too-large",
+        "The body is too large",
+        f"Expected a body of up to {limit:,} bytes, got {size_bytes:,}",
+        max_body_bytes=limit,
+    )
