@@ -320,10 +320,6 @@ def test_a_method_is_called_on_an_instance() -> None:
         Encoder.encode(1)
 
 
-async def asynchronous(items: list[Any]) -> list[Any]:
-    return items
-
-
 async def asynchronous_generator(items: list[Any]) -> Any:
     yield items
 
@@ -332,18 +328,10 @@ def generator(items: list[Any]) -> Any:
     yield from items
 
 
-class AsynchronousCall:
-    async def __call__(self, items: list[Any]) -> list[Any]:
-        return items
-
-
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (asynchronous, "`asynchronous` is async"),
-        (asynchronous_generator, "`asynchronous_generator` is async"),
-        (AsynchronousCall(), "is async"),
-        (functools.partial(asynchronous), "is async"),
+        (asynchronous_generator, "`asynchronous_generator` is a generator"),
         (generator, "`generator` is a generator"),
         (lambda: None, "one parameter, .*: none"),
         (lambda a, b, c: None, "one parameter, .*: a, b, c"),
