@@ -26,7 +26,7 @@ help:
 	@echo "make build        compile what changed in infersdk/_native and csrc"
 	@echo "make native-test  the C++ tests"
 	@echo "make coverage     the tests, with a report of the lines they leave out"
-	@echo "make docs         the documentation's site, in build/docs"
+	@echo "make docs         the documentation's site, in build/site"
 	@echo "make clean        remove what was built; .venv stays"
 
 demo: .venv/.built
@@ -47,7 +47,7 @@ coverage: .venv/.built
 	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
 
 docs: .venv/.built
-	$(RUN) -m mkdocs build --strict --quiet --site-dir build/docs
+	$(RUN) -m mkdocs build --strict --quiet --site-dir build/site
 
 lint: .venv/.built
 	$(RUN) -m ruff check
