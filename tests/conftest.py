@@ -15,3 +15,5 @@ settings.register_profile(
     "infersdk", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("infersdk")
+
+pytest_plugins = ["pytester"]
