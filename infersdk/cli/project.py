@@ -1,7 +1,8 @@
 """New projects: a small app for one of the hosts, with a model in it.
 
 The files are templates in ``projects/<host>``, with ``{{name}}`` where something of the model stands. A
-template's name is the file's and ``.tmpl``, so that no tool takes it for Python.
+template's name is the file's and ``.tmpl``, so that no tool takes it for Python; ``gitignore.tmpl`` is
+``.gitignore``, as setuptools packs no hidden files.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ _RESERVED = ("health", "openapi.json")
 
 _SUFFIX = ".tmpl"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
-_LONGEST_JSON = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class Project:
 
 
 _START = {
-    "flask": "flask run --debug",
-    "django": "python manage.py runserver",
-    "fastapi": "uvicorn app:app --reload",
+    "flask": "flask run --debug --port 8000",
+    "django": "DJANGO_DEBUG=1 python manage.py runserver 8000",
+    "fastapi": "uvicorn --reload --port 8000 app:app",
 }
 
 
@@ -127,12 +127,12 @@ def new_project(host: str, folder: Path, model: ProjectModel, *, force: bool = F
     """
     values = {
         "model": model.name,
-        "row_json": json.dumps(model.row),
-        "row_python": repr(model.row),
-        "wrong_row_python": repr(model.wrong_row),
+        "row_shell": json.dumps(model.row).replace("'", "'\\''"),
+        "row_python": _python(model.row),
+        "wrong_row_python": _python(model.wrong_row),
     }
     texts = {
-        path.with_name(path.name.removesuffix(_SUFFIX)): _PLACE.sub(
+        path.with_name(_file_name(path.name)): _PLACE.sub(
             lambda place: values[place[1]], file.read_text(encoding="utf-8")
         )
         for path, file in _templates(files("infersdk.cli") / "projects" / host)
@@ -153,6 +153,11 @@ def new_project(host: str, folder: Path, model: ProjectModel, *, force: bool = F
     return Project(folder, (*texts, stored), _START[host])
 
 
+def _file_name(template: str) -> str:
+    name = template.removesuffix(_SUFFIX)
+    return f".{name}" if name == "gitignore" else name
+
+
 def _templates(folder: Traversable, inside: Path = Path()) -> list[tuple[Path, Traversable]]:
     found = []
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
@@ -162,6 +167,17 @@ def _templates(folder: Traversable, inside: Path = Path()) -> list[tuple[Path, T
         elif entry.name.endswith(_SUFFIX):
             found.append((path, entry))
     return found
+
+
+def _python(value: Any) -> str:
+    """The value as formatters write it, with double quotes."""
+    if isinstance(value, dict):
+        return (
+            "{" + ", ".join(f"{_python(key)}: {_python(one)}" for key, one in value.items()) + "}"
+        )
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_python, value)) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _row(signature: Signature) -> Any:
