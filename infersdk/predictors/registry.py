@@ -20,7 +20,11 @@ from typing import Any, Literal, Self
 
 from infersdk.errors import ClosedError, UnknownModelError
 from infersdk.predictors.config import ModelConfig
-from infersdk.predictors.server_process import after_fork_in_workers, role
+from infersdk.predictors.server_process import (
+    after_fork_in_workers,
+    before_forked_child_ends,
+    role,
+)
 from infersdk.runtime import Predictor
 
 __all__ = ["Opening", "Predictors", "all_predictors", "override"]
@@ -304,6 +308,7 @@ class Predictors(Mapping[str, Predictor]):
         if owned:
             self._owned.add(name)
         self._open[name] = predictor
+        _close_at_exit()
         return predictor
 
     def _warm_one(self, name: str, predictor: Predictor) -> None:
@@ -428,6 +433,16 @@ def override(name: str, predictor: Predictor) -> Iterator[None]:
 def _renew_locks() -> None:
     for predictors in list(_all.values()):
         predictors._in_child()
+
+
+def _close_at_exit() -> None:
+    global _closes_in_pid
+    if _closes_in_pid != os.getpid():
+        _closes_in_pid = os.getpid()
+        before_forked_child_ends(_close_all)
+
+
+_closes_in_pid = 0
 
 
 def _close_all() -> None:

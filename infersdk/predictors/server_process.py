@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Literal
 
-__all__ = ["after_fork_in_workers", "role"]
+__all__ = ["after_fork_in_workers", "before_forked_child_ends", "role"]
 
 Role = Literal["worker", "master", "other"]
 
@@ -72,13 +72,30 @@ def after_fork_in_workers(prepare: Callable[[], object]) -> None:
     os.register_at_fork(after_in_child=in_child)
 
 
+def before_forked_child_ends(function: Callable[[], object]) -> None:
+    """Have a function called at the end of this process, if it is one that multiprocessing forked.
+
+    Granian's workers are: multiprocessing ends its forked children without what `atexit` knows. In other
+    processes this does nothing.
+
+    Parameters
+    ----------
+    function : callable
+    """
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None or multiprocessing.parent_process() is None:
+        return
+    from multiprocessing.util import Finalize
+
+    Finalize(None, function, exitpriority=0)
+
+
 def _prepare_worker(prepare: Callable[[], object]) -> None:
-    # The master's handlers, which the child still has, would put a signal into a queue that nobody reads.
-    # A worker that has taken no connection yet may simply end.
-    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-    kept = {}
+    # The child still has the master's handlers, which put a signal into a queue that only the master reads.
+    # Until the worker sets its own it has taken no connection, and a signal may simply end it.
     if threading.current_thread() is threading.main_thread():
-        kept = {number: signal.signal(number, signal.SIG_DFL) for number in signals}
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
     try:
         prepare()
     except BaseException:
@@ -88,9 +105,6 @@ def _prepare_worker(prepare: Callable[[], object]) -> None:
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(BOOT_ERROR)
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _callers() -> Iterator[tuple[str, str]]:

@@ -71,7 +71,7 @@ class WSGIApp:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         # Paths come as bytes of UTF-8, each written as the character of that number (PEP 3333).
-        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace")
         reply = respond(self.service, environ, path)
         headers = [*reply.headers, ("content-length", str(len(reply.body)))]
         status = _STATUS_LINES.get(reply.status) or f"{reply.status} Unknown"

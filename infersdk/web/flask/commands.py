@@ -149,13 +149,14 @@ def _open(name: str) -> Predictor:
 
 
 def _show_how_it_runs(predictor: Predictor) -> None:
-    click.echo(_indented(f"plan: {predictor.plan}"))
     parity = predictor.parity
-    click.echo(
-        _indented(f"parity: {'there was nothing to compare with' if parity is None else parity}")
-    )
-    # The last line of several: what follows from the measurements before it.
-    click.echo(_indented(f"calibration: {str(predictor.calibration).splitlines()[-1]}"))
+    for text in (
+        f"plan: {predictor.plan}",
+        "parity: there was nothing to compare with" if parity is None else str(parity),
+        # The last of its lines is what follows from the measurements before it.
+        f"calibration: {str(predictor.calibration).splitlines()[-1]}",
+    ):
+        click.echo(_indented(text))
 
 
 def _source(config: ModelConfig) -> str:
