@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from infersdk.decorators.batched import BatchedFunction, BatchedMethod, batched
+from infersdk.decorators.accelerate import AcceleratedFunction, AccelerationReport, accelerate
+from infersdk.decorators.batched import batched
+from infersdk.decorators.batched_async import AsyncBatchedFunction
+from infersdk.decorators.batched_function import BatchedFunction
+from infersdk.decorators.batched_method import AsyncBatchedMethod, BatchedMethod
+from infersdk.decorators.batched_report import BatchedReport
 
-__all__ = ["BatchedFunction", "BatchedMethod", "batched"]
+__all__ = [
+    "AcceleratedFunction",
+    "AccelerationReport",
+    "AsyncBatchedFunction",
+    "AsyncBatchedMethod",
+    "BatchedFunction",
+    "BatchedMethod",
+    "BatchedReport",
+    "accelerate",
+    "batched",
+]
