@@ -135,7 +135,10 @@ def test_what_a_run_costs_is_learned_on_the_clock(
     infersdk_clock.automatic = True
     fake = fake_predictor("yes", latency_s=2)
     fake.predict([1])
-    with fake.busy(), pytest.raises(infersdk.OverloadedError, match="its answer would take about") as caught:
+    with (
+        fake.busy(),
+        pytest.raises(infersdk.OverloadedError, match="its answer would take about") as caught,
+    ):
         fake.predict([1], timeout_s=1)
     assert caught.value.retry_after_s > 0
 

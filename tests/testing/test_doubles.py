@@ -47,7 +47,9 @@ def test_answers_in_turn_go_to_rows(fake_predictor: Fakes) -> None:
     fake = fake_predictor([1, 2, 3])
     assert fake.predict([[0], [0]]).tolist() == [1, 2]
     assert fake.predict([0]).tolist() == [3]
-    with pytest.raises(AssertionError, match="was given 3 answers for `predict` and is asked for number 4"):
+    with pytest.raises(
+        AssertionError, match="was given 3 answers for `predict` and is asked for number 4"
+    ):
         fake.predict([0])
 
 
@@ -59,7 +61,9 @@ def test_answers_by_row(fake_predictor: Fakes) -> None:
 
 def test_a_row_without_an_answer_is_named(fake_predictor: Fakes) -> None:
     fake = fake_predictor({"Oslo": 1}, fields={"city": str})
-    with pytest.raises(AssertionError, match=r"no answer for `predict` to \{'city': 'Rome'\}.*the key \.\.\."):
+    with pytest.raises(
+        AssertionError, match=r"no answer for `predict` to \{'city': 'Rome'\}.*the key \.\.\."
+    ):
         fake.predict(ROME)
 
 
@@ -152,7 +156,9 @@ def test_it_stands_for_a_real_model(fake_predictor: Fakes, predictor_factory: An
             fake.predict(bad)
         with pytest.raises(infersdk.InputError) as theirs:
             real.predict(bad)
-        assert str(ours.value).replace("`fake`", "") == str(theirs.value).replace("`classifier`", "")
+        assert str(ours.value).replace("`fake`", "") == str(theirs.value).replace(
+            "`classifier`", ""
+        )
 
 
 def test_it_stands_for_a_model_over_tensors(fake_predictor: Fakes, predictor_factory: Any) -> None:
@@ -261,7 +267,9 @@ def test_calls_that_come_together_share_a_run(fake_predictor: Fakes) -> None:
 def test_methods_do_not_share_a_run(fake_predictor: Fakes) -> None:
     fake = fake_predictor()
     with fake.busy():
-        threads = [threading.Thread(target=f, args=([1],)) for f in (fake.predict, fake.predict_proba)]
+        threads = [
+            threading.Thread(target=f, args=([1],)) for f in (fake.predict, fake.predict_proba)
+        ]
         for thread in threads:
             thread.start()
         fake.wait_for_queued(2)
@@ -382,11 +390,13 @@ def test_closing_ends_a_latency_on_a_held_clock() -> None:
 
 
 def test_it_can_be_pickled() -> None:
-    with FakePredictor({"Oslo": 1, ...: 0}, fields={"city": "string"}, name="churn") as fake:
-        with pickle.loads(pickle.dumps(fake)) as again:
-            assert again.predict([OSLO, ROME]).tolist() == [1, 0]
-            assert again.name == "churn"
-            assert not fake.calls
+    with (
+        FakePredictor({"Oslo": 1, ...: 0}, fields={"city": "string"}, name="churn") as fake,
+        pickle.loads(pickle.dumps(fake)) as again,
+    ):
+        assert again.predict([OSLO, ROME]).tolist() == [1, 0]
+        assert again.name == "churn"
+        assert not fake.calls
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
