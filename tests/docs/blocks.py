@@ -8,7 +8,7 @@ A block's comment stands on the lines right before its fence (blank lines may li
 ``<!-- run -->``           a sh block runs in bash, in the page's folder
 ``<!-- serve: 8000 -->``   a sh block starts a server, which is up when its port answers. Tests take a free
                            port in place of the one named: in the block, in those that follow, and in what
-                           servers read of the environment
+                           servers read of the environment. ``<!-- serve -->`` alone: one without a port
 ``<!-- file: app.py -->``  the block is written to that file of the page's folder
 ``<!-- output -->``        the block is what the block before it prints; ``...`` stands for anything
 ``<!-- not run: why -->``  the block is left out
@@ -96,7 +96,7 @@ def _kind(comment: re.Match[str] | None, language: str, line: int) -> Kind | Non
     if comment is None:
         return "python" if language == "python" else None
     kind = comment["kind"]
-    if kind in ("not run", "file", "serve") and not comment["value"]:
+    if kind in ("not run", "file") and not comment["value"]:
         raise ValueError(f"line {line}: <!-- {kind}: ... --> must say more")
     if kind in ("run", "serve"):
         if language != "sh":

@@ -127,22 +127,21 @@ class Page:
             raise AssertionError(f"Exit status {done.returncode} of\n{text}\n{done.stdout}")
 
     def _serve(self, text: str, named: str) -> None:
-        if named in self.ports:  # a second server of the page: another port for what follows
-            self.ports.pop(named)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            free = str(listener.getsockname()[1])
-        self.ports[named] = free
+        environ = {**self.environ, "PYTHONUNBUFFERED": "1"}
+        if named:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                free = str(listener.getsockname()[1])
+            self.ports[named] = free  # also where an earlier server of the page had another
+            # The commands as a page has them mostly name no port.
+            environ |= {
+                "FLASK_RUN_PORT": free,
+                "GRANIAN_PORT": free,
+                "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{free}",
+                "UVICORN_PORT": free,
+            }
         for name, port in self.ports.items():
             text = re.sub(rf"\b{name}\b", port, text)
-        # The commands as a page has them mostly name no port.
-        environ = {
-            **self.environ,
-            "FLASK_RUN_PORT": free,
-            "GRANIAN_PORT": free,
-            "GUNICORN_CMD_ARGS": f"--bind=127.0.0.1:{free}",
-            "UVICORN_PORT": free,
-            "PYTHONUNBUFFERED": "1",
-        }
+        text = text.replace("0.0.0.0", "127.0.0.1")
         log = Path(f".serve-{len(self.servers)}.log").resolve()
         with log.open("wb") as out:
             server = subprocess.Popen(
@@ -154,6 +153,8 @@ class Page:
                 start_new_session=True,
             )
         self.servers.append((server, log))
+        if not named:
+            return
         until = time.monotonic() + _STARTUP_S
         while True:
             with contextlib.suppress(OSError):

@@ -14,7 +14,11 @@ import pytest
 from tests.docs.blocks import Block, blocks
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 TIMEOUT_S = 280
 
 _HEAVY = re.compile(
@@ -79,6 +83,7 @@ def test_the_blocks_run(name: str, models: Path, tmp_path: Path) -> None:
     }
     environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), environ["PATH"]))
     environ["COLUMNS"] = "100"
+    environ["PYTHONPATH"] = str(ROOT)  # the examples are in a checkout's own folder
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("run_page.py"), ROOT / name],
         cwd=tmp_path,
