@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.cases import CASES
@@ -19,6 +20,10 @@ from benchmarks.machine import machine, versions
 from benchmarks.plots import plot_open_load
 from benchmarks.runner import FULL, QUICK, DifferentAnswersError, Result, measure
 from benchmarks.tables import fill, load_table
+from benchmarks.web import wrk
+from benchmarks.web.server import ServerError
+from benchmarks.web_runner import measure_web
+from benchmarks.web_tables import app_table, fill_web, ratio_table
 
 PICTURES = Path(__file__).parents[1] / "build" / "benchmarks"
 
@@ -43,28 +48,38 @@ def main(arguments: list[str] | None = None) -> int:
         chosen = _chosen(options.cases, quick=options.quick)
     except ValueError as error:
         parser.error(str(error))
+    try:
+        _check_tools(console, chosen, named=bool(options.cases))
+    except wrk.MissingToolError as error:
+        console.print(f"[red]{error}[/red]")
+        return 1
     where, what = machine(), versions()
     console.print(f"{where['processor']}, {where['cores']} cores, {where['system']}")
     console.print(", ".join(f"{name} {version}" for name, version in what.items()))
+    invalid = False
     records: list[dict[str, Any]] = []
     pictures: list[Path] = []
     effort = QUICK if options.quick else FULL
     for case_name, variants in chosen.items():
         case = importlib.import_module(f"benchmarks.cases.{case_name}")
-        title = f"{case_name}: {case.TITLE}"
-        table = load_table(title, case.KIND) if case.KIND in KINDS else _table(title, case.KIND)
+        table = _table(f"{case_name}: {case.TITLE}", case.KIND)
+        ratios = ratio_table()
         for variant, loads in variants.items():
             results: list[Any]
             with console.status(f"{case_name}/{variant}"):
                 try:
-                    if case.KIND in KINDS:
+                    if case.KIND == "web":
+                        results = measure_web(case_name, variant, effort)
+                        fill_web(table, ratios, variant, results)
+                        invalid |= any(result.invalid for result in results)
+                    elif case.KIND in KINDS:
                         results = measure_load(case_name, variant, loads, effort)
                         fill(table, variant, case.KIND, results)
                     else:
                         results = measure(case_name, variant, effort)
                         _fill(table, variant, results, case.KIND)
-                except DifferentAnswersError as error:
-                    console.print(f"[red]{error}[/red]")
+                except (DifferentAnswersError, ServerError) as error:
+                    console.print(f"[red]{escape(str(error))}[/red]")
                     return 1
             records += [
                 {"case": case_name, "variant": variant, **asdict(result)} for result in results
@@ -72,6 +87,8 @@ def main(arguments: list[str] | None = None) -> int:
             if case.KIND == "open" and len(loads) > 1:
                 pictures += plot_open_load(variant, results, PICTURES)
         console.print(table)
+        if ratios.row_count:
+            console.print(ratios)
     for path in pictures:
         console.print(f"written to {path}")
     if options.json is not None:
@@ -84,7 +101,34 @@ def main(arguments: list[str] | None = None) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=2) + "\n")
         console.print(f"written to {options.json}")
-    return 0
+    if invalid:
+        console.print(
+            "[red]Requests failed under load: these figures mean nothing. Run it again, alone on the machine[/red]"
+        )
+    return int(invalid)
+
+
+def _check_tools(console: Console, chosen: dict[str, Any], *, named: bool) -> None:
+    """Leave out the web cases where wrk is missing, unless they were asked for.
+
+    Raises
+    ------
+    MissingToolError
+        They were.
+    """
+    web = [
+        name for name in chosen if importlib.import_module(f"benchmarks.cases.{name}").KIND == "web"
+    ]
+    if not web:
+        return
+    try:
+        wrk.find()
+    except wrk.MissingToolError as error:
+        if named:
+            raise
+        console.print(f"[yellow]left out: {', '.join(web)}. {error}[/yellow]")
+        for name in web:
+            del chosen[name]
 
 
 def _chosen(names: list[str], *, quick: bool) -> dict[str, dict[str, tuple[str, ...]]]:
@@ -117,6 +161,10 @@ def _chosen(names: list[str], *, quick: bool) -> dict[str, dict[str, tuple[str, 
 
 
 def _table(title: str, kind: str) -> Table:
+    if kind == "web":
+        return app_table(title)
+    if kind in KINDS:
+        return load_table(title, kind)
     table = Table(title=title, title_justify="left")
     table.add_column("variant", no_wrap=True)
     table.add_column("who answers", no_wrap=True)

@@ -21,6 +21,15 @@ PACKAGES = (
     "xgboost",
     "lightgbm",
     "torch",
+    "flask",
+    "gunicorn",
+    "django",
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "granian",
+    "orjson",
 )
 
 

@@ -79,6 +79,10 @@ class Effort:
         Rounds and seconds of one rival's turn under open load; seconds of a run of LoadGen.
     search_steps : int
         Runs of LoadGen that the search for the highest valid rate may take.
+    web_rounds : int
+        Times that each web app's server is started anew.
+    web_warm_up_s, web_s : int
+        Seconds of wrk before and during the measurement of one web app in a round.
     """
 
     rounds: int
@@ -92,6 +96,9 @@ class Effort:
     arrivals_s: float
     loadgen_s: float
     search_steps: int
+    web_rounds: int
+    web_warm_up_s: int
+    web_s: int
 
 
 FULL = Effort(
@@ -106,6 +113,9 @@ FULL = Effort(
     arrivals_s=1.0,
     loadgen_s=3.0,
     search_steps=6,
+    web_rounds=5,
+    web_warm_up_s=1,
+    web_s=4,
 )
 QUICK = Effort(
     rounds=3,
@@ -119,6 +129,9 @@ QUICK = Effort(
     arrivals_s=0.3,
     loadgen_s=0.5,
     search_steps=3,
+    web_rounds=1,
+    web_warm_up_s=1,
+    web_s=1,
 )
 
 

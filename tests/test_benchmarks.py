@@ -6,14 +6,20 @@ and what follows from given times are checked.
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import importlib
+import importlib.util
 import json
 import math
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,8 +31,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import infersdk
-from benchmarks.__main__ import _chosen
+from benchmarks.__main__ import _check_tools, _chosen
 from benchmarks.cases import CASES
+from benchmarks.cases.accelerate import HANDLERS, without_decorator
+from benchmarks.cases.web_throughput import WEB
 from benchmarks.load.aio import asyncio_load, close_loop
 from benchmarks.load.answers import Expected
 from benchmarks.load.burner import Burner
@@ -43,6 +51,11 @@ from benchmarks.rivals.thread_batcher import ThreadBatcher
 from benchmarks.runner import DifferentAnswersError, compare, ratio
 from benchmarks.tables import fill, load_table
 from benchmarks.task import Task
+from benchmarks.web import wrk
+from benchmarks.web.client import ask, check, equal
+from benchmarks.web.server import COMMANDS, ServerError, serving
+from benchmarks.web_runner import App, Ratio, Target, Turn, order, results_of
+from benchmarks.web_tables import app_table, fill_web, ratio_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -554,3 +567,234 @@ def test_a_quick_look_at_every_load(tmp_path: Path) -> None:
     assert {item["case"] for item in results} == set(deciding)
     for item in results:
         assert deciding[item["case"]](item["figures"]) > 0, item
+
+
+# -- whole web apps --------------------------------------------------------------------------------------
+
+FIGURES = (
+    'FIGURES {"requests": 8000, "duration_us": 2000000, "p50_us": 7000, "p99_us": 9500, "max_us": 12000, '
+    '"errors": {"connect": 0, "read": 3, "write": 0, "status": 2, "timeout": 0}}'
+)
+
+
+def web_load(requests: int, **errors: int) -> wrk.Load:
+    return wrk.Load(float(requests), 7.0, 9.0, 12.0, requests, errors)
+
+
+def turn(requests: int, **errors: int) -> Turn:
+    return Turn(web_load(requests, **errors), 300.0)
+
+
+def test_the_figures_of_wrk_are_read() -> None:
+    said = f"Running 2s test @ http://127.0.0.1:8000\n{FIGURES}\nRequests/sec: 1\n"
+    assert wrk.read(said) == wrk.Load(4000.0, 7.0, 9.5, 12.0, 8000, {"read": 3, "status": 2})
+    with pytest.raises(RuntimeError, match="Expected wrk to print a line that begins with"):
+        wrk.read("Requests/sec: 1\n")
+
+
+def test_a_machine_without_wrk_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cases that were asked for by name end it; otherwise they are left out."""
+    monkeypatch.setenv("PATH", "")
+    console = Console(width=200)
+    chosen = _chosen(["accelerate", "one_call"], quick=True)
+    with pytest.raises(wrk.MissingToolError, match="apt-get install wrk"):
+        _check_tools(console, chosen, named=True)
+    with console.capture() as shown:
+        _check_tools(console, chosen, named=False)
+    assert list(chosen) == ["one_call"]
+    assert "left out: accelerate. The web benchmarks need wrk" in shown.get()
+    _check_tools(console, chosen, named=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected", "is_equal"),
+    [
+        ({"answers": [[0.25, 0.75]]}, {"answers": [[0.25 + 1e-7, 0.75]]}, True),
+        ({"answers": [[0, 1]]}, {"answers": [[0.0, 1.0]]}, True),
+        ({"answers": [[0.26, 0.74]]}, {"answers": [[0.25, 0.75]]}, False),
+        ({"answers": [[0.25]]}, {"answers": [[0.25, 0.75]]}, False),
+        ({"answer": 1}, {"answers": 1}, False),
+        ({"label": "a", "p": 0.5}, {"label": "b", "p": 0.5}, False),
+        (1, True, False),
+        ([0.5], 0.5, False),
+        (None, 0.5, False),
+        ("hello", "hello", True),
+    ],
+)
+def test_json_answers_are_compared_to_rounding(given: Any, expected: Any, is_equal: bool) -> None:
+    assert equal(given, expected) is is_equal
+
+
+class _Web(ThreadingHTTPServer):
+    """Answers {"n": ...} with the n of the body; where that is 13 with 500."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.seen: set[bytes] = set()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        assert isinstance(self.server, _Web)
+        self.server.seen.add(body)
+        n = json.loads(body)["n"]
+        answer = json.dumps({"n": n}).encode() if n != 14 else b"hello"
+        self.send_response(500 if n == 13 else 200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
+@pytest.fixture
+def web() -> Iterator[_Web]:
+    with _Web() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_answers_of_a_server_are_checked(web: _Web) -> None:
+    bodies = [f'{{"n": {n}}}'.encode() for n in range(12)]
+    check(web.server_port, "/", bodies, [{"n": n} for n in range(12)])
+    assert web.seen == set(bodies)
+    check(web.server_port, "/", [b'{"n": 14}'], ["hello"])
+    with pytest.raises(DifferentAnswersError, match=r"row 1: expected \{'n': 2\}, got \{'n': 1\}"):
+        check(web.server_port, "/", bodies[:2], [{"n": 0}, {"n": 2}])
+    with pytest.raises(DifferentAnswersError, match=r"status 200 .* got 500"):
+        check(web.server_port, "/", [b'{"n": 13}'], [{"n": 13}])
+
+
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+
+@needs_wrk
+@pytest.mark.slow
+def test_wrk_sends_every_body_and_counts_what_fails(web: _Web, tmp_path: Path) -> None:
+    path = tmp_path / "bodies.txt"
+    bodies = [f'{{"n": {n}}}' for n in range(10)]
+    path.write_text("".join(f"{body}\n" for body in bodies))
+    figures = wrk.load(web.server_port, "/", path, seconds=1)
+    assert web.seen == {body.encode() for body in bodies}
+    assert figures.requests > 0
+    assert figures.errors == {}
+    assert 0 < figures.p50_ms <= figures.p99_ms <= figures.max_ms
+    path.write_text('{"n": 13}\n')
+    figures = wrk.load(web.server_port, "/", path, seconds=1)
+    assert figures.errors["status"] > 0
+
+
+@pytest.mark.slow
+def test_a_server_is_up_with_both_workers_and_gone_afterwards(tmp_path: Path) -> None:
+    with serving("gunicorn", "benchmarks.web.apps.flask_hello", tmp_path) as server:
+        assert len(set(server.workers)) == 2
+        check(server.port, "/predict", [b"{}"] * 8, ["hello"] * 8)
+        assert server.cpu_s() >= 0 or not Path("/proc/self/stat").exists()
+    with pytest.raises(ConnectionRefusedError):
+        ask(server.port, "/predict", b"{}")
+
+
+@pytest.mark.slow
+def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
+    (tmp_path / "broken_app.py").write_text("raise RuntimeError('no such luck')\n")
+    with (
+        pytest.raises(ServerError, match=r"(?s)gunicorn with broken_app ended with .*no such luck"),
+        serving("gunicorn", "broken_app", tmp_path),
+    ):
+        pass
+
+
+def test_every_app_has_its_turn_in_a_drawn_order() -> None:
+    apps = WEB["asgi"].apps
+    orders = [tuple(app.name for app in order(apps, number)) for number in range(5)]
+    assert all(sorted(names) == sorted(app.name for app in apps) for names in orders)
+    assert len(set(orders)) > 1
+    assert orders[0] == tuple(app.name for app in order(apps, 0))
+
+
+@pytest.mark.parametrize("case", ["web_throughput", "accelerate"])
+def test_what_web_cases_compare_is_there(case: str) -> None:
+    """The apps of `accelerate` are written when it is prepared."""
+    module = importlib.import_module(f"benchmarks.cases.{case}")
+    for variant in module.WEB.values():
+        names = [app.name for app in variant.apps]
+        assert len(set(names)) == len(names)
+        assert {name for target in variant.targets for name in (target.app, target.rival)} <= {
+            *names
+        }
+        for app in variant.apps:
+            assert app.server in COMMANDS
+            if app.module.startswith("benchmarks."):
+                assert importlib.util.find_spec(app.module) is not None
+
+
+APPS = (App("us", "ours", "a", "gunicorn"), App("them", "theirs", "b", "gunicorn"))
+
+
+def test_web_ratios_are_taken_within_rounds() -> None:
+    rounds = [
+        {"us": turn(300), "them": turn(100)},
+        {"us": turn(60), "them": turn(30)},
+        {"us": turn(400), "them": turn(100)},
+    ]
+    ours, theirs = results_of(APPS, [Target("us", "them", 2.5)], rounds)
+    assert ours.ratios == [Ratio("them", "theirs", 3.0, 2.0, 4.0, 2.5)]
+    assert (ours.requests_per_s, ours.requests_per_s_low, ours.requests_per_s_high) == (
+        300,
+        60,
+        400,
+    )
+    assert (ours.requests, ours.invalid, ours.errors) == (760, "", {})
+    assert [item["load"]["requests"] for item in theirs.rounds] == [100, 30, 100]
+    assert theirs.ratios == []
+    json.dumps(asdict(ours))
+
+
+def test_a_request_that_failed_makes_a_run_invalid() -> None:
+    rounds = [
+        {"us": turn(300, read=2), "them": turn(100)},
+        {"us": turn(300, read=1, status=4), "them": turn(0)},
+    ]
+    ours, theirs = results_of(APPS, [Target("us", "them", 2.5)], rounds)
+    assert ours.errors == {"read": 3, "status": 4}
+    assert ours.invalid == "3 read errors, 4 status errors"
+    assert theirs.invalid == "a round without an answer"
+    assert math.isnan(ours.ratios[0].high)
+
+
+def test_web_figures_are_shown_with_what_is_wanted() -> None:
+    rounds = [{"us": turn(3000), "them": turn(1000, timeout=1)}]
+    targets = [Target("us", "them", 2.5), Target("them", "us", 0.9), Target("us", "us")]
+    apps, ratios = app_table("title"), ratio_table()
+    fill_web(apps, ratios, "flask", results_of(APPS, targets, rounds))
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(apps, ratios)
+    text = shown.get()
+    assert "3,000" in text
+    assert "1 timeout errors" in text
+    assert "2.5x: met" in text
+    assert "0.9x: missed" in text
+    assert text.count("x: ") == 2
+
+
+@pytest.mark.parametrize("host", ["flask", "django"])
+def test_one_line_is_all_that_accelerate_takes(host: str) -> None:
+    source = (HANDLERS / f"{host}_handler.py").read_text()
+    plain = without_decorator(source)
+    lines = source.splitlines()
+    lines.remove("@infersdk.accelerate")
+    assert plain.splitlines() == lines
+    ast.parse(plain)
+    with pytest.raises(ValueError, match=r"Expected one line `@infersdk\.accelerate`"):
+        without_decorator(plain)

@@ -1,0 +1,14 @@
+"""FastAPI with infersdk's routes mounted: two lines in an app that is there already."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from infersdk.web.fastapi import InferSDK
+
+app = FastAPI()
+infer = InferSDK({"forest": Path(os.environ["MODELS"]) / "forest.onnx"}, url_prefix="/models")
+infer.init_app(app)

@@ -1,0 +1,11 @@
+"""infersdk's own RSGI application, for Granian."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from infersdk.web.asgi import InferSDK
+
+infer = InferSDK({"forest": Path(os.environ["MODELS"]) / "forest.onnx"}, url_prefix="/models")
+app = infer.rsgi
