@@ -183,7 +183,7 @@ def _read(environ: Environ, max_body_bytes: int) -> bytes:
     stream = environ["wsgi.input"]
     length = environ.get("CONTENT_LENGTH")
     if length and "HTTP_TRANSFER_ENCODING" not in environ:
-        size_bytes = int(length) if length.isdecimal() else 0
+        size_bytes = int(length[:19]) if length.isdecimal() else 0  # as in Service.refuse_early
         if size_bytes > max_body_bytes:
             raise body_too_large(max_body_bytes, f"{size_bytes:,}")
         body: bytes = stream.read(size_bytes)
@@ -226,8 +226,7 @@ def _read_parts(stream: Any, begun: bytes, size_bytes: int) -> bytes:
 
 def _is_ordinary(environ: Environ) -> bool:
     length = environ.get("CONTENT_LENGTH") or ""
-    # Ten digits would be a gigabyte; a million of them would take a while to become a number.
-    return length.isdecimal() and len(length) < 10 and int(length) <= _ORDINARY_BYTES
+    return length.isdecimal() and int(length[:19]) <= _ORDINARY_BYTES
 
 
 def _limit(service: Service, max_body_bytes: int | None) -> int:
