@@ -104,7 +104,7 @@ def _habits(settings: Settings) -> Iterator[CheckMessage]:
             hint="'auto', the default, opens them in a server's workers and nowhere else",
             id="infersdk.W002",
         )
-    asked = django_settings.INFERSDK.get("MAX_BODY_BYTES") if settings.models else None
+    asked = getattr(django_settings, "INFERSDK", {}).get("MAX_BODY_BYTES")
     limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if asked is not None and limit is not None and limit < asked:
         yield checks.Warning(
@@ -135,7 +135,7 @@ def _source(name: str, config: ModelConfig) -> Iterator[CheckMessage]:
     source = config.source
     if isinstance(source, conf.Imported):
         yield from _import(name, source.name)
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)) or "://" in str(source):
         return
     path = Path(source)
     if not path.is_absolute():

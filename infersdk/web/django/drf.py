@@ -151,9 +151,10 @@ class PredictView(APIView):
     @property
     def signature_method(self) -> str:
         """The name of the method that answers."""
+        if self.method is not None:
+            return self.method
         allowed = conf.service().predictors.config(self.model_name).methods
-        first = allowed[0] if allowed else self.predictor.signature.methods[0].name
-        return self.method or first
+        return allowed[0] if allowed else self.predictor.signature.methods[0].name
 
     def get_rows(self, request: Request) -> Any:
         """Give what the model is asked; the request's data, unless a project overrides it.

@@ -8,7 +8,7 @@
 ``models/openapi.json``    ``infersdk:openapi``  OpenAPI 3.1
 =========================  ====================  =======================================================
 
-Each works with a slash at its end as well. They are exempt from CSRF, as they use neither cookies nor forms, and
+Models' routes work with a slash at their end as well. All are exempt from CSRF, as they read neither cookies nor forms, and
 from ATOMIC_REQUESTS, as they use no database.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 from django.contrib.auth.decorators import login_not_required
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, re_path
+from django.urls import URLPattern, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
 from infersdk.web.django.views import amounted, mounted
@@ -58,17 +58,18 @@ class EitherPattern(URLPattern):
         return match
 
 
-def _route(route: str, path: str, name: str, *, is_public: bool = False) -> EitherPattern:
-    """Mount a path of the Service, with the route's groups put in."""
+def _route(route: str, below: str, name: str, *, is_public: bool = False) -> EitherPattern:
+    """Mount a path of the Service, ``below`` the prefix, with the route's groups put in."""
 
     def view(request: HttpRequest, **groups: str) -> HttpResponse:
-        return mounted(request, path.format_map(groups))
+        return mounted(request, below.format_map(groups))
 
     async def async_view(request: HttpRequest, **groups: str) -> HttpResponse:
-        return await amounted(request, path.format_map(groups))
+        return await amounted(request, below.format_map(groups))
 
     sync, asynchronous = (_exempt(function, is_public) for function in (view, async_view))
-    return EitherPattern(re_path(route, sync, name=name), asynchronous)
+    pattern = re_path if route.startswith("^") else path
+    return EitherPattern(pattern(route, sync, name=name), asynchronous)
 
 
 def _exempt(view: View, is_public: bool) -> View:
@@ -81,8 +82,8 @@ def _exempt(view: View, is_public: bool) -> View:
 app_name = "infersdk"
 
 urlpatterns = [
-    _route(r"^$", "/", "models"),
-    _route(r"^openapi\.json/?$", "/openapi.json", "openapi"),
+    _route("", "/", "models"),
+    _route("openapi.json", "/openapi.json", "openapi"),
     _route(r"^health/(?P<page>[^/]+)/?$", "/health/{page}", "health", is_public=True),
     _route(r"^(?P<model>[^/]+)/?$", "/{model}", "model"),
     _route(r"^(?P<model>[^/]+)/(?P<method>[^/]+)/?$", "/{model}/{method}", "method"),

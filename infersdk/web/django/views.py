@@ -123,11 +123,15 @@ def to_response(reply: Reply, *, is_head: bool = False) -> HttpResponse:
     is_head : bool
         Leave the body out, though not its length.
     """
-    response = HttpResponse(
-        b"" if is_head else reply.body, status=reply.status, headers=dict(reply.headers)
-    )
+    if reply.status == 200 and not is_head:
+        response = HttpResponse(reply.body, content_type=reply.headers[0][1])
+        for name, value in reply.headers[1:]:
+            response.headers[name] = value
+        return response
+    response = HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
     if is_head:
         response.headers["Content-Length"] = str(len(reply.body))
+        response.content = b""
     if reply.status in (503, 504):
         # Refusing is ordinary under load. Django would log each as an error, and mail it to the ADMINS.
         response._has_been_logged = True

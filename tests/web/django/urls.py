@@ -1,14 +1,20 @@
-"""Routes of the tests' project: the models' own, views that call them, and a REST framework view."""
+"""Routes of the tests' project: the models' own, views that call them, and REST framework views."""
 
 from __future__ import annotations
 
 import json
+import os
+import threading
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
+from rest_framework.throttling import SimpleRateThrottle
 
 from infersdk.predictors import current_predictors
+from infersdk.web.django import conf
+from infersdk.web.django.drf import PredictView
 from infersdk.web.django.views import aanswer, answer
 
 
@@ -18,6 +24,7 @@ def own(request: HttpRequest) -> HttpResponse:
 
 
 @csrf_exempt
+@transaction.non_atomic_requests
 async def async_own(request: HttpRequest) -> HttpResponse:
     return await aanswer(request, "iris", "predict_proba")
 
@@ -25,18 +32,50 @@ async def async_own(request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 def by_hand(request: HttpRequest) -> HttpResponse:
     rows = json.loads(request.body)
-    return JsonResponse({"classes": current_predictors["iris"].predict(rows).tolist()})
+    return JsonResponse({"answers": current_predictors["iris"].predict(rows).tolist()})
 
 
 @csrf_exempt
+@transaction.non_atomic_requests
 async def async_by_hand(request: HttpRequest) -> HttpResponse:
     rows = json.loads(request.body)
-    classes = await current_predictors["iris"].apredict(rows)
-    return JsonResponse({"classes": classes.tolist()})
+    answers = await current_predictors["iris"].apredict(rows)
+    return JsonResponse({"answers": answers.tolist()})
 
 
-def failing(request: HttpRequest) -> HttpResponse:
-    raise ZeroDivisionError
+@csrf_exempt
+def broken(request: HttpRequest) -> HttpResponse:
+    raise ZeroDivisionError("a secret")
+
+
+def process(request: HttpRequest) -> HttpResponse:
+    """What this process is like: its models' state was looked at before anything asked for one."""
+    state = conf.service().predictors.state
+    return JsonResponse({"pid": os.getpid(), "state": state, "threads": threading.active_count()})
+
+
+class Iris(PredictView):
+    """Asks the model for probabilities."""
+
+    model_name = "iris"
+    method = "predict_proba"
+
+
+class Seldom(SimpleRateThrottle):
+    """One request a day."""
+
+    rate = "1/day"
+    scope = "seldom"
+
+    def get_cache_key(self, request: object, view: object) -> str:
+        return "seldom"
+
+
+class Throttled(PredictView):
+    """Asks for the model's main method, once."""
+
+    model_name = "iris"
+    throttle_classes = (Seldom,)
 
 
 urlpatterns = [
@@ -45,5 +84,8 @@ urlpatterns = [
     path("async_own", async_own),
     path("by_hand", by_hand),
     path("async_by_hand", async_by_hand),
-    path("failing", failing),
+    path("broken", broken),
+    path("process", process),
+    path("drf/iris", Iris.as_view()),
+    path("drf/throttled", Throttled.as_view()),
 ]
