@@ -25,7 +25,7 @@ from infersdk.predictors import Predictors, add_resolver
 from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.web.disconnects import while_connected
-from infersdk.web.problems import ProblemError
+from infersdk.web.problems import ProblemError, body_too_large
 from infersdk.web.service import JSON, Reply, Service
 from infersdk.web.settings import Settings
 
@@ -206,10 +206,7 @@ class ASGIApp:
         if scope["type"] != "http":
             await self._other(scope, receive, send)
             return
-        path: str = scope["path"]
-        root = scope.get("root_path")
-        if root and path.startswith(root):
-            path = path[len(root) :]
+        path = route_path(scope)
         http_method: str = scope["method"]
         if self._prefix:
             rest = below(path, self._prefix)
@@ -234,7 +231,11 @@ class ASGIApp:
             message = await receive()
             body = message.get("body", b"")
             if message["type"] != "http.request" or message.get("more_body"):
-                whole = await self._read(message, receive)
+                try:
+                    whole = await self._read(message, receive)
+                except ProblemError as problem:
+                    await _send(send, problem.reply(), http_method)
+                    return
                 if whole is None:
                     return  # the client went away
                 body = whole
@@ -248,7 +249,7 @@ class ASGIApp:
             await _send(send, reply, http_method)
 
     async def _read(self, message: MutableMapping[str, Any], receive: Receive) -> bytes | None:
-        """The rest of a body, up to a little more than is allowed; None when the client has gone."""
+        """The rest of a body that is not too large; None when the client has gone."""
         limit = self._infer.settings.max_body_bytes
         parts: list[bytes] = []
         size_bytes = 0
@@ -256,8 +257,10 @@ class ASGIApp:
             part = message.get("body", b"")
             parts.append(part)
             size_bytes += len(part)
-            if size_bytes > limit or not message.get("more_body"):
-                return b"".join(parts)  # one that is too large is refused for it
+            if size_bytes > limit:
+                raise body_too_large(limit, "more")
+            if not message.get("more_body"):
+                return b"".join(parts)
             message = await receive()
         return None
 
@@ -335,6 +338,19 @@ async def _send(send: Send, reply: Reply, http_method: str) -> None:
         body = b""
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
+
+
+def route_path(scope: Mapping[str, Any]) -> str:
+    """The path below the application's own root, which servers and mounts leave in the path."""
+    path: str = scope["path"]
+    root: str | None = scope.get("root_path")
+    if not root:
+        return path
+    rest = below(path, root)
+    if rest is None and "app_root_path" in scope:
+        # Mounted by Starlette, behind a proxy that takes the app's root away.
+        rest = below(path, root[len(scope["app_root_path"]) :])
+    return path if rest is None else rest
 
 
 def below(path: str, prefix: str) -> str | None:

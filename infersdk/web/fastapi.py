@@ -79,26 +79,26 @@ class InferSDK(starlette.InferSDK):
         prefix = self._prepare(app, url_prefix)
         if prefix is None:
             return
-        path = prefix + "/{path:path}"
         if dependencies or app.router.dependencies:
             answering = ASGIApp(self, prefix)
 
-            async def answer() -> Response:
-                return _Delegated(answering)
+            async def answer(response: Response) -> Response:
+                return _Delegated(answering, response.raw_headers)
 
-            app.add_api_route(
-                path,
-                answer,
-                methods=["GET", "HEAD", "POST"],
-                dependencies=dependencies,
-                include_in_schema=include_in_schema,
-                name="infersdk",
-                response_model=None,
-            )
+            for methods, documented in ((["POST"], include_in_schema), (["GET", "HEAD"], False)):
+                app.add_api_route(
+                    prefix + "/{path:path}",
+                    answer,
+                    methods=methods,
+                    dependencies=dependencies,
+                    include_in_schema=documented,
+                    name="infersdk",
+                    response_model=None,
+                )
         else:
             app.router.routes.append(starlette.ModelsRoute(self, prefix))
         if include_in_schema:
-            _describe(app, self, prefix, path)
+            _describe(app, self, prefix)
 
     def predictor(self, name: str) -> Callable[[], Coroutine[Any, Any, Predictor]]:
         """Make a dependency that gives a model: ``Depends(infer.predictor("churn"))``.
@@ -146,26 +146,28 @@ class InferSDK(starlette.InferSDK):
 
 
 class _Delegated(Response):
-    """A response that an ASGI application gives, with what dependencies set added to its headers."""
+    """A response that an ASGI application gives, with the headers that dependencies have set."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: list[tuple[bytes, bytes]]) -> None:
         super().__init__()
-        self.raw_headers = []
         self._app = app
+        self._more_headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *self.raw_headers]}
+                message = {**message, "headers": [*message["headers"], *self._more_headers]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+        if self.background is not None:
+            await self.background()
 
 
 # -- OpenAPI -------------------------------------------------------------------------------------
 
 
-def _describe(app: FastAPI, infer: InferSDK, prefix: str, path: str) -> None:
+def _describe(app: FastAPI, infer: InferSDK, prefix: str) -> None:
     """Add the models' routes to the app's OpenAPI document, as FastAPI's documentation extends it."""
     own = app.openapi
     known: dict[str, Any] = {}  # the last document of the app's own, and what was made of it
@@ -173,14 +175,14 @@ def _describe(app: FastAPI, infer: InferSDK, prefix: str, path: str) -> None:
     def extended() -> dict[str, Any]:
         document = own()
         if known.get("own") is not document:
-            known.update(own=document, extended=_extended(document, infer, prefix, path))
+            known.update(own=document, extended=_extended(document, infer, prefix))
         made: dict[str, Any] = known["extended"]
         return made
 
     app.openapi = extended  # type: ignore[method-assign]
 
 
-def _extended(document: dict[str, Any], infer: InferSDK, prefix: str, path: str) -> dict[str, Any]:
+def _extended(document: dict[str, Any], infer: InferSDK, prefix: str) -> dict[str, Any]:
     # The app may have a Problem of its own.
     models = decode(
         encode(openapi(infer.service)).replace(
@@ -188,13 +190,9 @@ def _extended(document: dict[str, Any], infer: InferSDK, prefix: str, path: str)
         )
     )
     paths = dict(document.get("paths", {}))
-    # Where dependencies are solved FastAPI knows the headers and security that they ask for.
-    asked = paths.pop(path, {}).get("post", {})
-    common = {
-        "security": asked.get("security", []),
-        "parameters": [item for item in asked.get("parameters", []) if item["name"] != "path"],
-    }
-    common = {key: value for key, value in common.items() if value}
+    # Where dependencies are solved, FastAPI knows the headers and the security that they ask for.
+    asked = paths.pop(prefix + "/{path}", {}).get("post", {})
+    common = {key: asked[key] for key in ("security", "parameters") if key in asked}
     for below, operations in models["paths"].items():
         paths[prefix + below] = {
             method: {**operation, **common} for method, operation in operations.items()

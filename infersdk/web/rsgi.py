@@ -12,6 +12,7 @@ from typing import Any
 
 from infersdk.web.asgi import InferSDK, below, nothing_here
 from infersdk.web.disconnects import while_connected
+from infersdk.web.problems import ProblemError, body_too_large
 from infersdk.web.service import JSON, Reply
 
 __all__ = ["RSGIApp"]
@@ -65,7 +66,11 @@ class RSGIApp:
                 _send(protocol, refusal, http_method)
                 return
             # What says how long it is may be read at once, as that was looked at.
-            body = await protocol() if header("content-length") else await self._read(protocol)
+            try:
+                body = await protocol() if header("content-length") else await self._read(protocol)
+            except ProblemError as problem:
+                _send(protocol, problem.reply(), http_method)
+                return
 
         async def disconnected() -> bool:
             await protocol.client_disconnect()
@@ -77,7 +82,7 @@ class RSGIApp:
             _send(protocol, reply, http_method)
 
     async def _read(self, protocol: Any) -> bytes:
-        """A body that does not say how long it is, up to a little more than is allowed."""
+        """A body that does not say how long it is."""
         limit = self._infer.settings.max_body_bytes
         parts: list[bytes] = []
         size_bytes = 0
@@ -85,7 +90,7 @@ class RSGIApp:
             parts.append(part)
             size_bytes += len(part)
             if size_bytes > limit:
-                break  # it is refused for that
+                raise body_too_large(limit, "more")
         return b"".join(parts)
 
 

@@ -20,7 +20,7 @@ from starlette.routing import Match, Route
 
 from infersdk.errors import InferSDKError
 from infersdk.web import asgi
-from infersdk.web.asgi import ASGIApp, PredictorsMiddleware
+from infersdk.web.asgi import ASGIApp, PredictorsMiddleware, below, route_path
 from infersdk.web.problems import reply_to
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "refuse"]
@@ -96,12 +96,7 @@ class ModelsRoute(Route):
         """Take every request below the prefix."""
         if scope["type"] != "http":
             return Match.NONE, {}
-        path: str = scope["path"]
-        root = scope.get("root_path")
-        if root and path.startswith(root):
-            path = path[len(root) :]
-        prefix = self._prefix
-        if not path.startswith(prefix) or path[len(prefix) : len(prefix) + 1] not in ("", "/"):
+        if below(route_path(scope), self._prefix) is None:
             return Match.NONE, {}
         return Match.FULL, {"endpoint": self.endpoint, "path_params": {}}
 
