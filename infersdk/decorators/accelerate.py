@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import inspect
 import logging
 import os
 import threading
@@ -38,6 +37,9 @@ from infersdk.runtime import Predictor
 __all__ = ["AcceleratedFunction", "AccelerationReport", "accelerate"]
 
 logger = logging.getLogger("infersdk.accelerate")
+
+_MOST_WRAPPERS = 64
+_MOST_CODES = 4096
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -272,10 +274,10 @@ class _Acceleration:
     def take(self, function: FunctionType) -> Any:
         """Make the accelerated function."""
         # Decorators below this one leave functions of their own; what these wrap is meant as well.
-        self._homes = [function.__globals__]
-        inner = inspect.unwrap(function)
-        if isinstance(inner, FunctionType):
+        inner: Any = function
+        while isinstance(inner, FunctionType) and len(self._homes) < _MOST_WRAPPERS:
             self._homes.append(inner.__globals__)
+            inner = getattr(inner, "__wrapped__", None)
         code = self._rewritten(function)
         if code is not function.__code__ and _was_handed_on(function):
             self.function = _copy(function, function.__code__)
@@ -406,8 +408,6 @@ class _Acceleration:
         copied = self._copies.get(key)
         if copied is not None:
             return copied[1]
-        if not any(value.__globals__ is home for home in self._homes):
-            return value
         code = self._code_of(value)
         if code is value.__code__:
             return value
@@ -421,11 +421,13 @@ class _Acceleration:
         if known is not None:
             return known[1]
         new = old
-        if not _has_sites(old):
+        if not _has_sites(old) and any(function.__globals__ is home for home in self._homes):
             try:
                 new = with_sites(old, function.__globals__, self._site)
             except NoSourceError as error:
                 logger.info("`%s` is called as it is: %s", function.__qualname__, error)
+        if len(self._codes) >= _MOST_CODES:  # of functions that are made over and over
+            self._codes.clear()
         self._codes[id(old)] = old, new
         return new
 
@@ -516,8 +518,6 @@ def _copy(function: FunctionType, code: CodeType) -> FunctionType:
     functools.update_wrapper(copy, function, updated=())
     del copy.__wrapped__  # type: ignore[attr-defined]  # it wraps nothing
     copy.__dict__.update(function.__dict__)
-    if hasattr(function, "__type_params__"):  # from Python 3.12 on
-        setattr(copy, "__type_params__", function.__type_params__)  # noqa: B010
     return copy
 
 

@@ -20,7 +20,7 @@ from infersdk.convert import compare, parity
 from infersdk.convert import rows as row_access
 from infersdk.types import Signature, TensorSpec
 
-__all__ = ["AnswerCheck", "example_of", "form_of", "kept"]
+__all__ = ["AnswerCheck", "example_of", "form_of", "joint", "kept"]
 
 _KEPT_ROWS = 64
 _KEPT_BYTES = 4 * 2**20
@@ -86,31 +86,36 @@ def kept(rows: Any) -> Any:
     return (rows.iloc[:most] if hasattr(rows, "iloc") else rows[:most]).copy()
 
 
-def example_of(calls: Sequence[Any]) -> Any:
-    """Put the rows of several calls into one container, of the kind that most of them have.
+def joint(rows: Any) -> Hashable | None:
+    """Return what rows of several calls must have in common to be one example; None: they stay alone.
 
-    JSON gives 3 in one request and 3.5 in the next: columns get a dtype that holds both.
+    Not their dtypes: JSON gives 3 in one request and 3.5 in the next, and the example should have both.
     """
-    groups: dict[Hashable, list[Any]] = {}
-    for rows in calls:
-        if is_frame(rows):
-            key: Hashable = ("frame", tuple(rows.columns))
-        elif type(rows) is str:
-            key, rows = "list", [rows]
-        else:
-            try:
-                key = kind(rows)
-            except ValueError:
-                key = None
-        groups.setdefault(key, []).append(rows)
-    key, most = max(groups.items(), key=lambda group: (group[0] is not None, len(group[1])))
-    if key is None or len(most) == 1:
-        return most[0]
-    if is_frame(most[0]):
+    if is_frame(rows):
+        return "frame", tuple(rows.columns)
+    if type(rows) is np.ndarray and rows.ndim:
+        return "array", rows.dtype.kind in "biuf", rows.shape[1:]
+    if type(rows) is str:
+        return "list"
+    try:
+        return kind(rows)
+    except ValueError:
+        return None
+
+
+def example_of(calls: Sequence[Any]) -> Any:
+    """Put the rows of several calls together: those that go with the first."""
+    first = joint(calls[0])
+    fitting = [rows for rows in calls if joint(rows) == first]
+    if type(calls[0]) is str or first == "list":
+        return [row for rows in fitting for row in ([rows] if type(rows) is str else rows)]
+    if first is None or len(fitting) == 1:
+        return calls[0]
+    if is_frame(calls[0]):
         import pandas as pd
 
-        return pd.concat(most, ignore_index=True)
-    return concatenate(most, checked=True)
+        return pd.concat(fitting, ignore_index=True)
+    return concatenate(fitting, checked=True)
 
 
 class AnswerCheck:

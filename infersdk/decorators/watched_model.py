@@ -18,6 +18,7 @@ A model is held weakly. When it is gone, so is what is known about it, before an
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -31,7 +32,7 @@ from functools import partial
 from typing import Any, Literal
 
 from infersdk.convert import registry
-from infersdk.decorators.answer_check import AnswerCheck, example_of, form_of, kept
+from infersdk.decorators.answer_check import AnswerCheck, example_of, form_of, joint, kept
 from infersdk.decorators.call_sites import CALL
 from infersdk.decorators.model_mark import mark_of
 from infersdk.errors import (
@@ -393,19 +394,19 @@ class WatchedModel:
         """The model answers rows that the Predictor does not: the example was too narrow."""
         with self._lock:
             self._refused += 1
-            if self.predictor is None or self._given is not None:
+            if self.predictor is None or self._n_conversions >= _MOST_CONVERSIONS:
                 return
-            if self._n_conversions >= _MOST_CONVERSIONS:
+            if not self._calls or joint(rows) != joint(self._calls[0]):
                 return
             self._calls.append(rows)
             self._n_refused += 1
-            if self._n_refused >= _MOST_REFUSED:
-                self._n_refused = 0
-                self._methods = {}
-                self.predictor = None
-                self._start = object()
-                self.state = "watching"
-                self.reason = "converted anew, as rows came that the example had none of"
+            if self._n_refused < _MOST_REFUSED:
+                return
+            self._n_refused = 0
+            self._n_conversions += 1
+            # This Predictor goes on until there is a better one.
+            start = self._start = object()
+        self._begin(start)
 
     def _failed(self, method: _Method, error: BaseException) -> None:
         logger.info("`%s`: its Predictor failed; the model answers", self.name, exc_info=error)
@@ -433,8 +434,7 @@ class WatchedModel:
             self._n_calls += 1
             if self._given is None:
                 self._calls.append(rows)
-                needed = min(EXAMPLE_CALLS, self._options.shadow_calls)
-                if self._n_calls < needed and not self._n_conversions:
+                if self._n_calls < min(EXAMPLE_CALLS, self._options.shadow_calls):
                     return None
             self.state = "converting"
             self._n_conversions += 1
@@ -475,10 +475,11 @@ class WatchedModel:
         if not reason and mark_of(model) != mark:
             self.changed("the model was changed while it was converted")
         with self._lock:
-            if self._start is not start or self.state != "converting":
+            if self._start is not start:
                 return
             if reason or predictor is None:
-                self._give_up(reason)
+                if self.predictor is None:
+                    self._give_up(reason)
                 return
             self.predictor, self._mark = predictor, mark
             self.state, self.reason = "comparing", ""
@@ -495,6 +496,7 @@ class WatchedModel:
         self._lock = threading.Lock()
         if self.state == "converting":
             self.state = "watching"
+            self._n_conversions -= 1
             self._start = object()
 
     # -- telling ---------------------------------------------------------------------------------
@@ -576,14 +578,39 @@ def _rows(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     return arguments if name == CALL else None
 
 
+_EXIT_S = 30.0
+
+_under_way: set[Callable[[float], object]] = set()
+"""Waits for each conversion in a thread."""
+
+
 def _in_background(work: Callable[[], None], *, name: str) -> None:
     if "gevent" in sys.modules and greenlets.active():
         # A thread of gevent's would be a greenlet, and hold up all others.
         from gevent import get_hub
 
-        get_hub().threadpool.spawn(work)
+        wait = get_hub().threadpool.spawn(work).wait
     else:
-        threading.Thread(target=work, name=name, daemon=True).start()
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        wait = thread.join
+    _under_way.difference_update([each for each in _under_way if _has_ended(each)])
+    _under_way.add(wait)
+
+
+def _has_ended(wait: Any) -> bool:
+    owner = wait.__self__
+    return not owner.is_alive() if isinstance(owner, threading.Thread) else bool(owner.ready())
+
+
+def _finish() -> None:
+    """At exit: exporters' native threads abort a process that ends while they work."""
+    until = time.monotonic() + _EXIT_S
+    for wait in list(_under_way):
+        wait(max(until - time.monotonic(), 0.0))
+
+
+atexit.register(_finish)
 
 
 _watched: weakref.WeakSet[WatchedModel] = weakref.WeakSet()
@@ -593,6 +620,7 @@ def _forget_the_parents_threads() -> None:
     """In the child of a fork: conversions that were under way go on in the parent only."""
     global _converting
     _converting = threading.Lock()
+    _under_way.clear()
     for watched in list(_watched):
         watched.stop_waiting()
 
