@@ -5,7 +5,7 @@ from __future__ import annotations
 from infersdk import _native as _native  # first: it refuses to be where it would not work
 from infersdk.api import convert, load
 from infersdk.artifact import Artifact
-from infersdk.decorators import batched
+from infersdk.decorators import accelerate, batched
 from infersdk.errors import (
     AbandonedError,
     ArtifactError,
@@ -53,6 +53,7 @@ __all__ = [
     "Signature",
     "UnknownModelError",
     "UnsupportedModelError",
+    "accelerate",
     "batched",
     "convert",
     "current_predictors",
