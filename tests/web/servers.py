@@ -31,7 +31,11 @@ STOP_S = 30
 
 _GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--workers", "2", "--graceful-timeout", "20")
 _UVICORN = ("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--no-access-log")
-_GRANIAN = ("granian", "--host", "127.0.0.1", "--port", "{port}", "--workers", "2")
+# Granian's workers do not hear a stop while they import the app: the timeout ends those.
+_GRANIAN = (
+    *("granian", "--host", "127.0.0.1", "--port", "{port}", "--workers", "2"),
+    *("--workers-kill-timeout", "5"),
+)
 
 SERVERS: Mapping[str, tuple[str, ...]] = {
     "gunicorn sync": _GUNICORN,
@@ -94,6 +98,11 @@ class RunningServer:
         finally:
             connection.close()
 
+    def workers(self) -> set[int]:
+        """Process ids of its children that serve. Linux only."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return {int(pid) for pid in listed.split() if _serves(pid)}
+
     def signal(self, number: int) -> None:
         """Send a signal to the first process."""
         self.process.send_signal(number)
@@ -105,6 +114,15 @@ class RunningServer:
     def log(self) -> str:
         """What the server and the app have written to stdout and stderr."""
         return self._log_path.read_text(errors="replace")
+
+
+def _serves(pid: str) -> bool:
+    """Not Python's own helper of multiprocessing, nor a process that has ended."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return command != b"" and b"resource_tracker" not in command
 
 
 @contextmanager
@@ -124,7 +142,7 @@ def serve(
     server : str or sequence of str
         A key of `SERVERS`, or the arguments of ``python -m``, with ``{port}`` where that belongs.
     app : str
-        ``module:attribute``, imported from ``folder``.
+        ``module:attribute``, imported from ``folder``; nothing where the arguments say it already.
     folder : Path
         The server's working directory; its output goes to ``server.log`` there.
     ready : str
@@ -149,7 +167,7 @@ def serve(
         log_path = folder / "server.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments, *options, app],
+                [sys.executable, "-m", *arguments, *options, *([app] if app else [])],
                 cwd=folder,
                 env={
                     **os.environ,
