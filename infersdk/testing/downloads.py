@@ -133,6 +133,7 @@ def _is_local(address: Any) -> bool:
         ip = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host.endswith(".localhost")
+    ip = getattr(ip, "ipv4_mapped", None) or ip
     return ip.is_loopback or ip.is_unspecified
 
 

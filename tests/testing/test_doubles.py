@@ -287,6 +287,26 @@ def test_a_call_to_a_busy_model_expires(fake_predictor: Fakes) -> None:
     assert fake.predict([1]).tolist() == [1]
 
 
+def test_how_long_it_was_busy_teaches_nothing(fake_predictor: Fakes, infersdk_clock: Clock) -> None:
+    """Or a call while it is busy again would be refused, by what it seems to cost."""
+    fake = fake_predictor(1)
+    with fake.busy():
+        infersdk_clock.advance(100)
+    fake.predict([1])
+    with fake.busy():
+        caller = threading.Thread(target=fake.predict, args=([1],), kwargs={"timeout_s": 60})
+        caller.start()
+        fake.wait_for_queued()
+    caller.join()
+    assert [call.error for call in fake.calls] == [None, None]
+
+
+def test_warming_up_is_no_call(fake_predictor: Fakes) -> None:
+    fake = fake_predictor([1])
+    fake.warm_up([[1], [2]])
+    assert not fake.calls
+
+
 def test_a_full_queue_refuses(fake_predictor: Fakes) -> None:
     fake = fake_predictor(1, batching=infersdk.Batching(max_queue_size=1))
     with fake.busy():
