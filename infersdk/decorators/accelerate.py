@@ -15,6 +15,7 @@ import ast
 import functools
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -185,19 +186,29 @@ def _decorate(function: Any, /, *, options: Options, example: Any) -> Any:
         inner = _decorate(function.__func__, options=options, example=example)
         return type(function)(inner)
     if isinstance(function, functools.partial):
-        # Django's method_decorator makes one at each request.
+        # Django's method_decorator makes one of a bound method at each request.
         inner = _of_all_calls(function.func, options, example)
         made = functools.partial(inner, *function.args, **function.keywords)
         made.__dict__.update(function.__dict__)
         return made
     if isinstance(function, MethodType):
-        return MethodType(_of_all_calls(function.__func__, options, example), function.__self__)
+        inner = _of_all_calls(function.__func__, options, example)
+        acceleration = _acceleration_of(inner)
+        owner = sys.modules.get(type(function.__self__).__module__)
+        if acceleration is not None and owner is not None:
+            acceleration.follow_in(vars(owner))
+        return MethodType(inner, function.__self__)
     if not isinstance(function, FunctionType):
         raise TypeError(_refusal(function))
-    known = getattr(getattr(function, "report", None), "__self__", None)
-    if isinstance(known, _Acceleration) and known.accelerated is function:
+    if _acceleration_of(function) is not None:
         return function
     return _Acceleration(function.__qualname__, options, example).take(function)
+
+
+def _acceleration_of(function: Any) -> _Acceleration | None:
+    # Decorators above copy the attributes to functions of their own.
+    known = getattr(getattr(function, "report", None), "__self__", None)
+    return known if isinstance(known, _Acceleration) and known.accelerated is function else None
 
 
 _by_function: weakref.WeakKeyDictionary[Any, list[tuple[Options, Any]]] = (
@@ -276,7 +287,7 @@ class _Acceleration:
         # Decorators below this one leave functions of their own; what these wrap is meant as well.
         inner: Any = function
         while isinstance(inner, FunctionType) and len(self._homes) < _MOST_WRAPPERS:
-            self._homes.append(inner.__globals__)
+            self.follow_in(inner.__globals__)
             inner = getattr(inner, "__wrapped__", None)
         code = self._rewritten(function)
         if code is not function.__code__ and _was_handed_on(function):
@@ -294,6 +305,11 @@ class _Acceleration:
         }
         self.accelerated.__dict__.update(attributes)
         return self.accelerated
+
+    def follow_in(self, namespace: dict[str, Any]) -> None:
+        """Look into functions of this module as well, where they are called."""
+        if not any(namespace is home for home in self._homes):
+            self._homes.append(namespace)
 
     def __reduce__(self) -> Any:
         # With a function that is pickled as a whole, as cloudpickle does it.

@@ -9,6 +9,7 @@ number of axes. Whatever comes in another form goes to the model.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -52,7 +53,9 @@ def form_of(rows: Any) -> Hashable | None:
     if is_tensor(rows):
         if rows.requires_grad or (rows.ndim and not len(rows)):
             return None
-        return "tensor", container, rows.dtype, rows.ndim, rows.device
+        # With gradients an answer is another: what asks for them later must have been compared so.
+        gradients = sys.modules["torch"].is_grad_enabled()
+        return "tensor", container, rows.dtype, rows.ndim, rows.device, gradients
     if container is tuple or container is dict:
         forms = tuple(map(form_of, rows if container is tuple else rows.values()))
         if not forms or None in forms:
@@ -152,11 +155,14 @@ class AnswerCheck:
                 return f"the model's answer has the shape {theirs.shape}, not {ours.shape}"
             if theirs.flags.writeable and not ours.flags.writeable:
                 return "the model's answer can be written to"
-        if is_tensor(theirs) and (ours.shape, ours.device) != (theirs.shape, theirs.device):
-            return (
-                f"the model's answer has the shape {tuple(theirs.shape)} on {theirs.device}, not "
-                f"{tuple(ours.shape)} on {ours.device}"
-            )
+        if is_tensor(theirs):
+            if (ours.shape, ours.device) != (theirs.shape, theirs.device):
+                return (
+                    f"the model's answer has the shape {tuple(theirs.shape)} on {theirs.device}, not "
+                    f"{tuple(ours.shape)} on {ours.device}"
+                )
+            if theirs.requires_grad:
+                return "the model's answer has gradients; ask it under torch.no_grad()"
         pairs: Any = ()
         if isinstance(theirs, dict):
             if list(ours) != list(theirs):

@@ -291,7 +291,11 @@ class WatchedModel:
         original = model if name == CALL else getattr(model, name)
         call = partial(original, *arguments, **named)
         rows = _rows(name, arguments, named)
-        form = None if rows is None else form_of(rows)
+        try:
+            form = None if rows is None else form_of(rows)
+            hash(form)
+        except _ERRORS:  # containers of other kinds than they seem to be
+            form = None
         if form is None:
             return call()
         method = self._methods.get(name)
@@ -303,9 +307,9 @@ class WatchedModel:
             return self._compared(method, form, name, rows, call)
         if self.state != "watching":
             return call()
-        own = kept(rows)  # before the model, which may write to them
+        own = _kept(rows)  # before the model, which may write to them
         answer = call()
-        start = self._watch(own)
+        start = None if own is None else self._watch(own)
         if start is not None:
             self._begin(start)
         return answer
@@ -315,7 +319,7 @@ class WatchedModel:
         try:
             return method.ask(rows)
         except InputError:
-            own = kept(rows)
+            own = _kept(rows)
             answer = call()
             self._was_refused(own)
             return answer
@@ -335,7 +339,7 @@ class WatchedModel:
             # First: it never writes to its rows, and a model may.
             ours = method.ask(rows)
         except InputError:
-            own = kept(rows)
+            own = _kept(rows)
             answer = call()
             self._was_refused(own)
             return answer
@@ -396,7 +400,7 @@ class WatchedModel:
             self._refused += 1
             if self.predictor is None or self._n_conversions >= _MOST_CONVERSIONS:
                 return
-            if not self._calls or joint(rows) != joint(self._calls[0]):
+            if rows is None or not self._calls or joint(rows) != joint(self._calls[0]):
                 return
             self._calls.append(rows)
             self._n_refused += 1
@@ -542,11 +546,11 @@ class Asked:
         method = self._method
         if method is not None and len(arguments) == 1 and not named:
             rows = arguments[0]
-            if form_of(rows) in method.proven:
-                try:
+            try:
+                if form_of(rows) in method.proven:
                     return method.ask(rows)
-                except _ERRORS:
-                    pass  # once more, where errors are dealt with
+            except _ERRORS:
+                pass  # once more, where errors are dealt with
         return self._watched.answer(self._model, self._name, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
@@ -576,6 +580,13 @@ def _rows(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
     if len(arguments) == 1:
         return arguments[0]
     return arguments if name == CALL else None
+
+
+def _kept(rows: Any) -> Any:
+    try:
+        return kept(rows)
+    except _ERRORS:
+        return None
 
 
 _EXIT_S = 30.0

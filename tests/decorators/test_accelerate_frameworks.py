@@ -181,6 +181,13 @@ def test_a_torch_module():
     assert ask.report().models[0].comparisons == n
     net.eval()
 
+    # Gradients may be asked for at any time.
+    for _ in range(8):
+        loss = train(torch.ones(2, 4)).sum()
+        loss.backward()
+    assert "gradients" in train.report().models[0].reason
+    assert next(net.parameters()).grad is not None
+
     # New weights, written into the old tensors.
     with torch.no_grad():
         for parameter in net.parameters():

@@ -112,6 +112,21 @@ def test_a_model_on_the_flask_app(rows):
     )
 
 
+def count(monkeypatch):
+    """A list that grows with each call of the model itself."""
+    from sklearn.pipeline import Pipeline
+
+    asked = []
+    original = Pipeline.predict_proba
+
+    def predict_proba(self, X):
+        asked.append(X)
+        return original(self, X)
+
+    monkeypatch.setattr(Pipeline, "predict_proba", predict_proba)
+    return asked
+
+
 @pytest.fixture(scope="module")
 def factory():
     import django
@@ -129,7 +144,7 @@ def body_of(response):
     return json.loads(response.content)["p"]
 
 
-def test_django_views(rows, factory):
+def test_django_views(rows, factory, monkeypatch):
     import pandas as pd
     from django.http import JsonResponse
     from django.utils.decorators import method_decorator
@@ -175,9 +190,20 @@ def test_django_views(rows, factory):
             row = pd.DataFrame([json.loads(request.body)])
             return JsonResponse({"p": float(model.predict_proba(row)[0, 1])})
 
-    decorated = Decorated.as_view()
-    for row in rows:
-        assert post(decorated, row) == pytest.approx(expected(row), abs=1e-6)
+    @method_decorator([csrf_exempt, accelerate(**NOW)], name="dispatch")
+    class Dispatched(View):
+        def post(self, request):
+            row = pd.DataFrame([json.loads(request.body)])
+            return JsonResponse({"p": float(model.predict_proba(row)[0, 1])})
+
+    asked = count(monkeypatch)
+    for kind in (Decorated, Dispatched):
+        as_view = kind.as_view()
+        for row in rows:
+            assert post(as_view, row) == pytest.approx(expected(row), abs=1e-6)
+        asked.clear()
+        post(as_view, rows[0])
+        assert not asked  # the Predictor answered
 
 
 def test_an_async_django_view(rows, factory):
