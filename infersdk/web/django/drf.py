@@ -15,6 +15,7 @@ one dict for each, as serializers with ``many=True`` do it. The models' own rout
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ from infersdk.errors import (
 from infersdk.runtime import Predictor
 from infersdk.types import Field, Signature
 from infersdk.web.django import conf
-from infersdk.web.django.views import while_wanted
+from infersdk.web.django.views import unlogged, while_wanted
 from infersdk.web.json_rows import InvalidJSON, decode, encode
 from infersdk.web.openapi import schema_of_answers, schema_of_rows
 
@@ -192,6 +193,10 @@ class PredictView(APIView):
             return predictor(rows, timeout_s=timeout_s)
         return getattr(predictor, method)(rows, timeout_s=timeout_s)
 
+    def handle_exception(self, exc: Exception) -> Any:
+        """Answer an exception as the project does, without an error in the log for every refusal."""
+        return unlogged(super().handle_exception(exc))
+
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.Serializer:
         """Make a serializer of the model's rows, for generated schemas."""
         return row_serializer(self.model_name)(*args, **kwargs)
@@ -217,7 +222,15 @@ class Overloaded(exceptions.APIException):
 
     def __init__(self, detail: Any = None, retry_after_s: float = 1.0) -> None:
         super().__init__(detail)
-        self.wait = max(1, round(retry_after_s + 0.5))
+        self.wait = max(1, math.ceil(retry_after_s))
+
+
+class Abandoned(exceptions.APIException):
+    """The client has gone; for the log alone."""
+
+    status_code = 499
+    default_detail = "The client did not wait."
+    default_code = "abandoned"
 
 
 class NotInTime(exceptions.APIException):
@@ -252,8 +265,10 @@ def exception_of(
         return serializers.ValidationError(detail_of(errors, n_rows))
     if isinstance(error, OverloadedError):
         return Overloaded(str(error), error.retry_after_s)
-    if isinstance(error, (ClosedError, AbandonedError)):
+    if isinstance(error, ClosedError):
         return Overloaded("The server is shutting down.")
+    if isinstance(error, AbandonedError):
+        return Abandoned()
     if isinstance(error, DeadlineError):
         return NotInTime(str(error))
     return None

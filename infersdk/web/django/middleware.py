@@ -7,28 +7,11 @@ from collections.abc import Awaitable, Callable
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 
-from infersdk.errors import (
-    AbandonedError,
-    ClosedError,
-    DeadlineError,
-    InputError,
-    OverloadedError,
-    UnknownModelError,
-)
+from infersdk.errors import InferSDKError
 from infersdk.web.django.views import to_response
-from infersdk.web.problems import ProblemError, reply_to
+from infersdk.web.problems import ProblemError, expected_problem
 
 __all__ = ["ProblemMiddleware"]
-
-_FOR_CLIENTS = (
-    AbandonedError,
-    ClosedError,
-    DeadlineError,
-    InputError,
-    OverloadedError,
-    ProblemError,
-    UnknownModelError,
-)
 
 GetResponse = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 
@@ -60,4 +43,7 @@ class ProblemMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer for an error of infersdk; None leaves it to Django."""
-        return to_response(reply_to(error)) if isinstance(error, _FOR_CLIENTS) else None
+        if not isinstance(error, (InferSDKError, ProblemError)):
+            return None
+        problem = expected_problem(error)
+        return None if problem is None else to_response(problem.reply())

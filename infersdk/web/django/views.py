@@ -18,11 +18,12 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 
 from infersdk.runtime.waiting import abandoned_when
 from infersdk.web.django import conf
-from infersdk.web.problems import ProblemError, Reply
+from infersdk.web.problems import ProblemError, Reply, body_too_large
 from infersdk.web.service import Service
+from infersdk.web.wsgi import read_body
 from infersdk.web.wsgi_client import client_watch
 
-__all__ = ["aanswer", "amounted", "answer", "mounted", "to_response", "while_wanted"]
+__all__ = ["aanswer", "amounted", "answer", "mounted", "to_response", "unlogged", "while_wanted"]
 
 _READ_ANYWAY_BYTES = 2**16
 """A body up to this size is read before we look whether the request is one of ours."""
@@ -74,19 +75,13 @@ def mounted(request: HttpRequest, path: str) -> HttpResponse:
     path : str
         Below the prefix, beginning with ``/``.
     """
-    service = _for_path(conf.service(), request, path)
-    if request.method == "POST":
-        model, _, method = path[1:].partition("/")
-        if model in service.predictors:
-            return to_response(_answer(service, request, model, method or None))
-    reply = _refuse_early(service, request, path)
-    if reply is None:
-        try:
-            body = _body(service, request)
-        except ProblemError as error:
-            reply = error.reply()
-        else:
-            reply = service.handle(request.method or "", path, _headers(request), body)
+    service = conf.service()
+    model, _, method = path[1:].partition("/")
+    if request.method == "POST" and model in service.predictors:
+        reply = _refuse_early(service, request, path)
+        return to_response(reply or _answer(service, request, model, method or None))
+    service = _for_path(service, request, path)
+    reply = service.handle(request.method or "", path, _headers(request), b"")
     return to_response(reply, is_head=request.method == "HEAD")
 
 
@@ -98,19 +93,13 @@ async def amounted(request: HttpRequest, path: str) -> HttpResponse:
     request, path
         As for :func:`mounted`.
     """
-    service = _for_path(conf.service(), request, path)
-    if request.method == "POST":
-        model, _, method = path[1:].partition("/")
-        if model in service.predictors:
-            return to_response(await _aanswer(service, request, model, method or None))
-    reply = _refuse_early(service, request, path)
-    if reply is None:
-        try:
-            body = _body(service, request)
-        except ProblemError as error:
-            reply = error.reply()
-        else:
-            reply = await service.ahandle(request.method or "", path, _headers(request), body)
+    service = conf.service()
+    model, _, method = path[1:].partition("/")
+    if request.method == "POST" and model in service.predictors:
+        reply = _refuse_early(service, request, path)
+        return to_response(reply or await _aanswer(service, request, model, method or None))
+    service = _for_path(service, request, path)
+    reply = await service.ahandle(request.method or "", path, _headers(request), b"")
     return to_response(reply, is_head=request.method == "HEAD")
 
 
@@ -132,8 +121,20 @@ def to_response(reply: Reply, *, is_head: bool = False) -> HttpResponse:
     if is_head:
         response.headers["Content-Length"] = str(len(reply.body))
         response.content = b""
-    if reply.status in (503, 504):
-        # Refusing is ordinary under load. Django would log each as an error, and mail it to the ADMINS.
+    return unlogged(response)
+
+
+def unlogged(response: HttpResponse) -> HttpResponse:
+    """Keep a refusal out of Django's log, which has it as an error, and from the mail of the ADMINS.
+
+    Under load, refusing is ordinary.
+
+    Parameters
+    ----------
+    response : HttpResponse
+        Changed only if it is 503 or 504.
+    """
+    if response.status_code in (503, 504):
         response._has_been_logged = True
     return response
 
@@ -212,37 +213,23 @@ def _body(service: Service, request: HttpRequest) -> bytes:
     try:
         if length is not None:
             if length > limit:
-                raise _too_large(length, limit)
+                raise body_too_large(limit, f"{length:,}")
             body: bytes = request.body
             return body
-        if "HTTP_TRANSFER_ENCODING" in request.META and hasattr(request, "environ"):
-            # Django reads nothing then: WSGI has no rule for it.
-            raise ProblemError(
-                411,
-                "length-required",
-                "The length of the body is not given",
-                "Expected a Content-Length header, got a body in chunks, which this server does not read",
-            )
+        environ = getattr(request, "environ", None)
+        if environ is not None:
+            # Of a WSGI request without a length Django reads nothing; some servers say where it ends.
+            return read_body(environ, limit)
         body = request.read(limit + 1)
     except RequestDataTooBig as error:
-        raise _too_large(length or limit + 1, limit) from error
+        raise body_too_large(limit, "more") from error
     except UnreadablePostError as error:
         raise ProblemError(
             400,
             "incomplete-body",
-            "The body is not complete",
-            "The client sent less than it announced",
+            "The body is incomplete",
+            "The connection ended before all of the body had come; send it again",
         ) from error
     if len(body) > limit:
-        raise _too_large(len(body), limit)
+        raise body_too_large(limit, "more")
     return body
-
-
-def _too_large(size_bytes: int, limit: int) -> ProblemError:
-    return ProblemError(
-        413,
-        "body-too-large",
-        "The body is too large",
-        f"Expected a body of up to {limit:,} bytes, got {size_bytes:,}",
-        max_body_bytes=limit,
-    )

@@ -106,13 +106,20 @@ class Failing:
     ],
 )
 def test_errors(
-    api: Any, iris: tuple[Any, Any], error: Exception, status: int, retry_after: str | None
+    api: Any,
+    iris: tuple[Any, Any],
+    error: Exception,
+    status: int,
+    retry_after: str | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     row = iris[1].iloc[0].to_dict()
     with override("iris", Failing(error)):  # type: ignore[arg-type]
         response = api.post("/drf/iris", row, format="json")
     assert response.status_code == status
     assert response.headers.get("retry-after") == retry_after
+    # Django mails what it logs as an error.
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_errors_of_the_server_are_left_to_django(api: Any, iris: tuple[Any, Any]) -> None:

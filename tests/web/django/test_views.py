@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import json
+import socket
+import sys
 import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
-from infersdk.errors import DeadlineError, OverloadedError
+from infersdk.errors import AbandonedError, DeadlineError, OverloadedError
 from infersdk.predictors import override
 
 ROUTES = ["/models/iris/predict_proba", "/models/iris/predict_proba/", "/own", "/async_own"]
@@ -174,7 +177,29 @@ def test_a_large_body_for_nobody_is_not_read(served: dict[str, Any]) -> None:
     assert mounted(request, "/nobody").status_code == 404
 
 
-def test_a_body_in_chunks_is_refused_under_wsgi(client: Any) -> None:
+def test_a_body_in_chunks_is_read_where_the_server_says_where_it_ends(
+    client: Any, iris: tuple[Any, Any]
+) -> None:
+    from django.test import override_settings
+
+    model, X = iris
+    body = json.dumps(X.iloc[0].to_dict()).encode()
+    options = {
+        "content_type": "application/json",
+        "HTTP_TRANSFER_ENCODING": "chunked",
+        "CONTENT_LENGTH": "",
+        "wsgi.input_terminated": True,
+    }
+    response = client.generic("POST", "/models/iris", **options, **{"wsgi.input": io.BytesIO(body)})
+    assert response.json()["answers"] == model.predict(X.iloc[:1]).tolist()
+    with override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=len(body) - 1):
+        response = client.generic(
+            "POST", "/models/iris", **options, **{"wsgi.input": io.BytesIO(body)}
+        )
+    problem(response, 413, "body-too-large")
+
+
+def test_a_body_in_chunks_is_refused_under_other_wsgi_servers(client: Any) -> None:
     response = client.generic(
         "POST", "/models/iris", content_type="application/json", HTTP_TRANSFER_ENCODING="chunked"
     )
@@ -256,6 +281,36 @@ def test_the_work_of_a_client_that_has_gone_is_cancelled(
         return stuck
 
     assert asyncio.run(scene()).cancelled
+
+
+@pytest.mark.parametrize("route", ["/models/iris", "/own", "/by_hand", "/drf/iris"])
+def test_a_thread_can_tell_that_its_client_has_gone(
+    client: Any, iris: tuple[Any, Any], route: str
+) -> None:
+    """Under gunicorn, which puts the connection into the environ."""
+    from infersdk._native import gives_up
+    from infersdk.web.django import conf
+
+    seen: list[bool] = []
+
+    class Waiting:
+        signature = conf.service().predictors["iris"].signature
+
+        def predict(self, rows: Any, timeout_s: float | None = None) -> Any:
+            asked = gives_up.get()
+            seen.append(asked is not None and asked())
+            raise AbandonedError("Nobody waits for the answer", model="iris")
+
+        predict_proba = predict
+
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    row = json.dumps(iris[1].iloc[0].to_dict())
+    with ours, override("iris", Waiting()):  # type: ignore[arg-type]
+        options = {"content_type": "application/json", "gunicorn.socket": ours}
+        client.post(route, row, **options)
+    # A view that calls a model by itself does not look; the rest does.
+    assert seen == [route != "/by_hand" and sys.platform == "linux"]
 
 
 class Failing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from pathlib import Path
 
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -54,6 +55,13 @@ def process(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"pid": os.getpid(), "state": state, "threads": threading.active_count()})
 
 
+@csrf_exempt
+def begun(request: HttpRequest) -> HttpResponse:
+    """Say that the request is being answered; its body may not be there yet."""
+    Path(os.environ["BEGUN"]).touch()
+    return answer(request, "iris")
+
+
 class Iris(PredictView):
     """Asks the model for probabilities."""
 
@@ -86,6 +94,7 @@ urlpatterns = [
     path("async_by_hand", async_by_hand),
     path("broken", broken),
     path("process", process),
+    path("begun", begun),
     path("drf/iris", Iris.as_view()),
     path("drf/throttled", Throttled.as_view()),
 ]
