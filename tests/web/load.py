@@ -12,12 +12,13 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from tests.web.servers import RunningServer
 
-__all__ = ["Load", "Outcome"]
+__all__ = ["REFUSED", "UNANSWERED", "Load", "Outcome"]
 
 ANSWERED = "answered"
 REFUSED = "refused"  # no connection
@@ -47,8 +48,8 @@ class Load:
     server : RunningServer
     body : bytes
         Of every request, which is a POST to ``path``.
-    expected : bytes
-        The body of every answer.
+    expected : collection of bytes
+        The bodies that an answer may have.
     delays_ms : sequence of int
         Taken in turn: how long the app is to think, as the header ``x-delay-ms``.
     """
@@ -56,7 +57,7 @@ class Load:
     server: RunningServer
     path: str
     body: bytes
-    expected: bytes
+    expected: Collection[bytes]
     n_clients: int = 6
     delays_ms: tuple[int, ...] = (0, 0, 0, 40)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Load:
             threading.Thread(target=self._client, args=(n % 2 == 1,)) for n in range(self.n_clients)
         ]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -84,9 +85,9 @@ class Load:
         """How many requests had each outcome."""
         return Counter(outcome.kind for outcome in self.outcomes)
 
-    def failures(self) -> list[Outcome]:
-        """All that were not answered."""
-        return [outcome for outcome in self.outcomes if outcome.kind != ANSWERED]
+    def failures(self, *but: str) -> list[Outcome]:
+        """All that were not answered, but for those outcomes."""
+        return [one for one in self.outcomes if one.kind not in (ANSWERED, *but)]
 
     def answered(self) -> int:
         """How many were, so far."""
@@ -137,6 +138,6 @@ class Load:
         except (OSError, http.client.HTTPException) as error:
             kind = UNANSWERED if isinstance(error, _GONE) and not begun else TRUNCATED
             return Outcome(number, kind, sent_s, repr(error))
-        if response.status != 200 or body != self.expected:
+        if response.status != 200 or body not in self.expected:
             return Outcome(number, WRONG, sent_s, f"{response.status} {body[:200]!r}")
         return Outcome(number, ANSWERED, sent_s)
