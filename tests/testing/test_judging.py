@@ -6,6 +6,7 @@ import asyncio
 import random
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,18 +311,20 @@ def test_answers_come_in_the_order_of_inputs(hammer: Any) -> None:
     assert hammer(lambda x: x * x, threads=3, calls=2, inputs=[1, 2, 3, 4]) == [1, 4, 9, 16, 1, 4]
 
 
-def test_it_finds_a_race(hammer: Any) -> None:
-    count = 0
+def test_threads_are_inside_at_the_same_time(hammer: Any) -> None:
+    inside: set[int] = set()
+    met = threading.Event()
 
-    def increment() -> None:
-        nonlocal count
-        before = count
-        for _ in range(10):
-            pass
-        count = before + 1
+    def meet() -> None:
+        inside.add(threading.get_ident())
+        ends = time.monotonic() + 10
+        while not met.is_set() and time.monotonic() < ends:
+            if len(inside) > 1:
+                met.set()
+        inside.discard(threading.get_ident())
 
-    hammer(increment, threads=8, calls=2000)
-    assert count < 16_000
+    hammer(meet, threads=3, calls=2)
+    assert met.is_set()
 
 
 def test_all_errors_are_raised(hammer: Any) -> None:
