@@ -21,13 +21,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from infersdk._native import Call, Completions, gives_up, set_cooperative_wait
 from infersdk.errors import AbandonedError, DeadlineError
 
-__all__ = ["LoopCalls", "abandoned_when", "loop_calls", "set_call_later"]
+__all__ = ["LoopCalls", "abandoned_when", "call_later", "loop_calls", "set_call_later"]
 
 _LOOK_S = 0.05
 """Between two looks whether an answer is still wanted, as in native waits."""
@@ -55,17 +54,42 @@ def abandoned_when(is_gone: Callable[[], bool]) -> Iterator[None]:
         gives_up.reset(token)
 
 
-# How a call's deadline is waited for on an event loop; None: as the loop itself does.
 _call_later: Callable[..., Any] | None = None
 
 
+def call_later(
+    loop: asyncio.AbstractEventLoop,
+    delay_s: float,
+    callback: Callable[..., object],
+    *arguments: Any,
+) -> Any:
+    """Have an event loop call something when the time of a call is up.
+
+    Parameters
+    ----------
+    loop : asyncio.AbstractEventLoop
+        The running one.
+    delay_s : float
+        Seconds on the clock of deadlines.
+    callback : callable
+    *arguments : object
+
+    Returns
+    -------
+    object
+        With ``cancel()``.
+    """
+    if _call_later is not None:
+        return _call_later(loop, delay_s, callback, *arguments)
+    return loop.call_later(delay_s, callback, *arguments)
+
+
 def set_call_later(function: Callable[..., Any] | None) -> None:
-    """Give what stands in for ``loop.call_later`` while a test holds the clock; None takes it back.
+    """Give what stands in for :func:`call_later` while a test holds the clock; None takes it back.
 
     Parameters
     ----------
     function : callable or None
-        ``function(loop, delay_s, callback, *arguments)``; what it returns has ``cancel()``.
     """
     global _call_later
     _call_later = function
@@ -104,8 +128,7 @@ class LoopCalls:
         call.attach(future)
         timer = None
         if timeout_s is not None and timeout_s < 1e9:
-            later = loop.call_later if _call_later is None else partial(_call_later, loop)
-            timer = later(timeout_s, _expire, call, future, timeout_s, model)
+            timer = call_later(loop, timeout_s, _expire, call, future, timeout_s, model)
         try:
             return await future
         except BaseException:
