@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import (
+    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
@@ -26,7 +27,7 @@ from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.web.disconnects import while_connected
 from infersdk.web.problems import ProblemError, body_too_large
-from infersdk.web.service import JSON, Reply, Service
+from infersdk.web.service import JSON, Header, Reply, Service
 from infersdk.web.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class InferSDK:
         self.predictors = Predictors(self.settings.models, opening=opening)
         self.service = Service(self.predictors, self.settings)
         self.app = ASGIApp(self, self.settings.url_prefix or "")
-        self._lives = 0
+        self._starts = 0
         if opening == "now":
             self.predictors.prepare()
 
@@ -121,9 +122,6 @@ class InferSDK:
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
         """Have the models open and warm meanwhile: for ``FastAPI(lifespan=infer.lifespan)`` and the like.
 
-        Where it is entered again meanwhile, nothing happens; when it is left for the last time, running
-        calls finish and the models are closed.
-
         Parameters
         ----------
         app : object
@@ -132,19 +130,38 @@ class InferSDK:
         Raises
         ------
         Exception
-            What opening a model raised: an app whose models cannot be opened does not start.
+            As :meth:`start`.
         """
-        self._lives += 1
+        await self.start()
         try:
-            if self._lives == 1:
-                self.predictors.renew()
-            if self.settings.opening != "lazy":
-                await self.predictors.aopen()
             yield
         finally:
-            self._lives -= 1
-            if not self._lives:
-                await self.predictors.aclose()
+            await self.stop()
+
+    async def start(self) -> None:
+        """Open the models and warm them up, in a thread. Every start needs a stop; all but the first do nothing.
+
+        Raises
+        ------
+        Exception
+            What opening a model raised: an app whose models cannot be opened does not start.
+        """
+        self._starts += 1
+        if self._starts == 1:
+            self.predictors.renew()
+        if self.settings.opening == "lazy":
+            return
+        try:
+            await self.predictors.aopen()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """With the last stop running calls finish, and the models are closed."""
+        self._starts -= 1
+        if not self._starts:
+            await self.predictors.aclose()
 
     def lifespan_with(self, own: Lifespan) -> Lifespan:
         """Put the models' life around the app's own: its lifespan can use them, at start and at stop.
@@ -181,6 +198,43 @@ class InferSDK:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, predictors.__getitem__, name)
         return predictors[name]
+
+    async def reply(
+        self,
+        http_method: str,
+        path: str,
+        header: Header,
+        body: AsyncIterable[bytes],
+        disconnected: Callable[[], Awaitable[bool]],
+    ) -> Reply | None:
+        """Answer a request of a framework's: what its adapter's endpoints call.
+
+        Parameters
+        ----------
+        http_method, path, header
+            As for :meth:`infersdk.web.service.Service.ahandle`.
+        body : async iterable of bytes
+            Read only if the request is not refused before, and no further than is allowed.
+        disconnected : callable
+            As for :func:`infersdk.web.disconnects.while_connected`.
+
+        Returns
+        -------
+        Reply or None
+            None when the client has gone.
+        """
+        refusal = self.service.refuse_early(http_method, path, header)
+        if refusal is not None:
+            return refusal
+        try:
+            whole = (
+                await collect(body, self.settings.max_body_bytes) if http_method == "POST" else b""
+            )
+        except ProblemError as problem:
+            return problem.reply()
+        return await while_connected(
+            self.service.ahandle(http_method, path, header, whole), disconnected
+        )
 
     def __repr__(self) -> str:
         return f"<InferSDK {self.predictors!r}>"
@@ -232,13 +286,14 @@ class ASGIApp:
             body = message.get("body", b"")
             if message["type"] != "http.request" or message.get("more_body"):
                 try:
-                    whole = await self._read(message, receive)
+                    body = await collect(
+                        _parts(message, receive), self._infer.settings.max_body_bytes
+                    )
                 except ProblemError as problem:
                     await _send(send, problem.reply(), http_method)
                     return
-                if whole is None:
-                    return  # the client went away
-                body = whole
+                except _DisconnectedError:
+                    return
 
         async def disconnected() -> bool:
             return (await receive())["type"] == "http.disconnect"
@@ -247,22 +302,6 @@ class ASGIApp:
         reply = await while_connected(answering, disconnected)
         if reply is not None:
             await _send(send, reply, http_method)
-
-    async def _read(self, message: MutableMapping[str, Any], receive: Receive) -> bytes | None:
-        """The rest of a body that is not too large; None when the client has gone."""
-        limit = self._infer.settings.max_body_bytes
-        parts: list[bytes] = []
-        size_bytes = 0
-        while message["type"] == "http.request":
-            part = message.get("body", b"")
-            parts.append(part)
-            size_bytes += len(part)
-            if size_bytes > limit:
-                raise body_too_large(limit, "more")
-            if not message.get("more_body"):
-                return b"".join(parts)
-            message = await receive()
-        return None
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -319,6 +358,35 @@ class PredictorsMiddleware:
 
 
 _current: ContextVar[Predictors | None] = ContextVar("infersdk.current_predictors", default=None)
+
+
+async def collect(parts: AsyncIterable[bytes], limit_bytes: int) -> bytes:
+    """Read a body that does not say how long it is.
+
+    Raises
+    ------
+    ProblemError
+        It is longer than the limit.
+    """
+    whole = bytearray()
+    async for part in parts:
+        whole += part
+        if len(whole) > limit_bytes:
+            raise body_too_large(limit_bytes, "more")
+    return bytes(whole)
+
+
+class _DisconnectedError(Exception):
+    """The client went away while it sent."""
+
+
+async def _parts(message: MutableMapping[str, Any], receive: Receive) -> AsyncIterator[bytes]:
+    while message["type"] == "http.request":
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+        message = await receive()
+    raise _DisconnectedError
 
 
 # -- replies -------------------------------------------------------------------------------------

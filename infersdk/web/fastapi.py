@@ -18,12 +18,18 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
-from fastapi.responses import Response
+from infersdk.errors import MissingDependencyError
+
+try:
+    from fastapi import FastAPI, Request, Response
+except ModuleNotFoundError as error:
+    if error.name != "fastapi":
+        raise
+    raise MissingDependencyError.for_extra("fastapi", "fastapi", "The FastAPI adapter") from error
 
 from infersdk.runtime import Predictor
 from infersdk.web import starlette
-from infersdk.web.asgi import ASGIApp, PredictorsMiddleware, Receive, Scope, Send
+from infersdk.web.asgi import PredictorsMiddleware
 from infersdk.web.json_rows import decode, encode
 from infersdk.web.openapi import openapi
 
@@ -80,10 +86,11 @@ class InferSDK(starlette.InferSDK):
         if prefix is None:
             return
         if dependencies or app.router.dependencies:
-            answering = ASGIApp(self, prefix)
 
-            async def answer(response: Response) -> Response:
-                return _Delegated(answering, response.raw_headers)
+            async def answer(path: str, request: Request, response: Response) -> Response:
+                reply = await self._respond(request, request.method, "/" + path)
+                reply.raw_headers += response.raw_headers  # those that dependencies have set
+                return reply
 
             for methods, documented in ((["POST"], include_in_schema), (["GET", "HEAD"], False)):
                 app.add_api_route(
@@ -145,25 +152,6 @@ class InferSDK(starlette.InferSDK):
         return row_model(name, self.predictors[name].signature)
 
 
-class _Delegated(Response):
-    """A response that an ASGI application gives, with the headers that dependencies have set."""
-
-    def __init__(self, app: ASGIApp, headers: list[tuple[bytes, bytes]]) -> None:
-        super().__init__()
-        self._app = app
-        self._more_headers = headers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *self._more_headers]}
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-        if self.background is not None:
-            await self.background()
-
-
 # -- OpenAPI -------------------------------------------------------------------------------------
 
 
@@ -192,7 +180,9 @@ def _extended(document: dict[str, Any], infer: InferSDK, prefix: str) -> dict[st
     paths = dict(document.get("paths", {}))
     # Where dependencies are solved, FastAPI knows the headers and the security that they ask for.
     asked = paths.pop(prefix + "/{path}", {}).get("post", {})
-    common = {key: asked[key] for key in ("security", "parameters") if key in asked}
+    parameters = [item for item in asked.get("parameters", []) if item["in"] != "path"]
+    common = {"security": asked.get("security"), "parameters": parameters}
+    common = {key: value for key, value in common.items() if value}
     for below, operations in models["paths"].items():
         paths[prefix + below] = {
             method: {**operation, **common} for method, operation in operations.items()

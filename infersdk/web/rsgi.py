@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from infersdk.web.asgi import InferSDK, below, nothing_here
+from infersdk.web.asgi import InferSDK, below, collect, nothing_here
 from infersdk.web.disconnects import while_connected
-from infersdk.web.problems import ProblemError, body_too_large
+from infersdk.web.problems import ProblemError
 from infersdk.web.service import JSON, Reply
 
 __all__ = ["RSGIApp"]
@@ -32,18 +32,14 @@ class RSGIApp:
         self._infer = infer
         self._service = infer.service
         self._prefix = infer.settings.url_prefix or ""
-        self._life: Any = None
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the models; Granian calls it in each worker, before that takes connections."""
-        self._life = self._infer.lifespan()
-        loop.run_until_complete(self._life.__aenter__())
+        loop.run_until_complete(self._infer.start())
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let running calls finish and close the models; the worker takes no more connections."""
-        life, self._life = self._life, None
-        if life is not None:
-            loop.run_until_complete(life.__aexit__(None, None, None))
+        loop.run_until_complete(self._infer.stop())
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answer one request; see the RSGI specification."""
@@ -67,7 +63,10 @@ class RSGIApp:
                 return
             # What says how long it is may be read at once, as that was looked at.
             try:
-                body = await protocol() if header("content-length") else await self._read(protocol)
+                if header("content-length"):
+                    body = await protocol()
+                else:
+                    body = await collect(protocol, self._infer.settings.max_body_bytes)
             except ProblemError as problem:
                 _send(protocol, problem.reply(), http_method)
                 return
@@ -80,18 +79,6 @@ class RSGIApp:
         reply = await while_connected(answering, disconnected)
         if reply is not None:
             _send(protocol, reply, http_method)
-
-    async def _read(self, protocol: Any) -> bytes:
-        """A body that does not say how long it is."""
-        limit = self._infer.settings.max_body_bytes
-        parts: list[bytes] = []
-        size_bytes = 0
-        async for part in protocol:
-            parts.append(part)
-            size_bytes += len(part)
-            if size_bytes > limit:
-                raise body_too_large(limit, "more")
-        return b"".join(parts)
 
 
 def _send(protocol: Any, reply: Reply, http_method: str) -> None:

@@ -14,16 +14,19 @@ from __future__ import annotations
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from infersdk.errors import InferSDKError
 from infersdk.web import asgi
 from infersdk.web.asgi import ASGIApp, PredictorsMiddleware, below, route_path
-from infersdk.web.problems import reply_to
+from infersdk.web.problems import expected_problem
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "refuse"]
+
+_CLIENT_GONE = 499
+"""Nobody reads it; logs do."""
 
 
 class InferSDK(asgi.InferSDK):
@@ -56,6 +59,44 @@ class InferSDK(asgi.InferSDK):
         prefix = self._prepare(app, url_prefix)
         if prefix is not None:
             app.router.routes.append(ModelsRoute(self, prefix))
+
+    async def answer(self, request: Request, name: str, method: str | None = None) -> Response:
+        """Answer a request with a model, in an endpoint of one's own.
+
+        ::
+
+            async def churn(request):
+                return await infer.answer(request, "churn", "predict_proba")
+
+        Parameters
+        ----------
+        request : starlette.requests.Request
+        name : str
+            The model.
+        method : str, optional
+            The source model's method; by default its main one.
+
+        Returns
+        -------
+        starlette.responses.Response
+            JSON, with the same status, limits and problems as the models' own routes. Nothing is raised
+            for rows that do not fit.
+        """
+        return await self._respond(request, "POST", f"/{name}/{method}" if method else f"/{name}")
+
+    async def _respond(self, request: Request, http_method: str, path: str) -> Response:
+        async def disconnected() -> bool:
+            return (await request.receive())["type"] == "http.disconnect"
+
+        try:
+            reply = await self.reply(
+                http_method, path, request.headers.get, request.stream(), disconnected
+            )
+        except ClientDisconnect:
+            reply = None
+        if reply is None:
+            return Response(status_code=_CLIENT_GONE)
+        return Response(reply.body, reply.status, dict(reply.headers))
 
     def _prepare(self, app: Starlette, url_prefix: str | None) -> str | None:
         """What every app gets. Returns the prefix, without a slash at its end."""
@@ -102,6 +143,12 @@ class ModelsRoute(Route):
 
 
 async def refuse(request: Request, error: Exception) -> Response:
-    """Write infersdk's errors as problem JSON: the exception handler that ``init_app`` adds."""
-    reply = reply_to(error)
+    """Write infersdk's errors as problem JSON: the exception handler that ``init_app`` adds.
+
+    Faults of the server's own are the app's affair, as any other: they are raised again.
+    """
+    problem = expected_problem(error)
+    if problem is None:
+        raise error
+    reply = problem.reply()
     return Response(reply.body, reply.status, dict(reply.headers))
