@@ -1,0 +1,1 @@
+"""A shop that asks a model who is about to leave."""
