@@ -297,3 +297,27 @@ def test_a_django_app_config(rows, monkeypatch):
         return float(config.model.predict_proba(pd.DataFrame([row]))[0, 1])
 
     check(score, score, rows, "config.model")
+
+
+def test_the_example():
+    import time
+
+    from examples import flask_accelerate as example
+
+    rows = example.X[example.COLUMNS].to_dict("records")
+    expected = example.model.predict_proba(example.X[example.COLUMNS])
+    client = example.app.test_client()
+
+    def ask(i):
+        answer = client.post("/wine", json=rows[i]).json["probabilities"]
+        assert answer == pytest.approx(expected[i].tolist(), abs=1e-6)
+
+    until = time.monotonic() + 60
+    while example.wine.report().models == () or "conver" not in client.get("/report").text:
+        ask(0)
+    while example.wine.report().models[0].state == "converting":
+        assert time.monotonic() < until
+        ask(1)
+    for i in range(len(rows)):
+        ask(i)
+    assert "converted" in client.get("/report").text
