@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,8 +63,13 @@ class DownloadError(RuntimeError):
 
 
 @contextmanager
-def no_downloads() -> Iterator[None]:
+def no_downloads(allow: Collection[str] = ()) -> Iterator[None]:
     """Block connections beyond this machine, and tell libraries that download models to be offline.
+
+    Parameters
+    ----------
+    allow : collection of str
+        Names or addresses of other machines that are no download: a database, a queue.
 
     Raises
     ------
@@ -79,10 +84,25 @@ def no_downloads() -> Iterator[None]:
         if module is not None and hasattr(module, flag):
             flags.append((module, flag, getattr(module, flag)))
             setattr(module, flag, True)
+    allowed = set(allow)
+    look_up = socket.getaddrinfo
+
+    def remembering(host: Any, *arguments: Any, **named: Any) -> Any:
+        found = look_up(host, *arguments, **named)
+        if host in allowed:
+            allowed.update(str(entry[4][0]) for entry in found)  # what is connected to then
+        return found
+
     undo = [
-        _guarded(socket.socket, "connect", lambda self, address: address),
-        _guarded(socket.socket, "connect_ex", lambda self, address: address),
-        _guarded(socket, "getaddrinfo", lambda host, port=None, *more, **named: (host, port)),
+        _guarded(socket.socket, "connect", lambda self, address: address, allowed),
+        _guarded(socket.socket, "connect_ex", lambda self, address: address, allowed),
+        _guarded(
+            socket,
+            "getaddrinfo",
+            lambda host, port=None, *_, **__: (host, port),
+            allowed,
+            remembering,
+        ),
     ]
     try:
         yield
@@ -98,16 +118,23 @@ def no_downloads() -> Iterator[None]:
                 os.environ[name] = before
 
 
-def _guarded(owner: Any, name: str, address_of: Callable[..., Any]) -> Callable[[], None]:
+def _guarded(
+    owner: Any,
+    name: str,
+    address_of: Callable[..., Any],
+    allowed: Collection[str],
+    instead: Callable[..., Any] | None = None,
+) -> Callable[[], None]:
     """Put a guard before a function; gives what takes it away again."""
     own = name in vars(owner)
     function = getattr(owner, name)
+    behind = instead or function
 
     def guard(*arguments: Any, **named: Any) -> Any:
         address = address_of(*arguments, **named)
-        if not _is_local(address):
+        if not _is_local(address) and address[0] not in allowed:
             raise DownloadError(_sentence(address))
-        return function(*arguments, **named)
+        return behind(*arguments, **named)
 
     guard.__name__ = name
     setattr(owner, name, guard)

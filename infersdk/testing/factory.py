@@ -13,7 +13,7 @@ from infersdk.options import Batching, Execution
 from infersdk.runtime import Predictor
 from infersdk.testing.tiny_models import KINDS, tiny_model
 
-__all__ = ["make_predictor"]
+__all__ = ["make_predictor", "open_artifact"]
 
 _written: dict[str, Artifact] = {}
 """Tiny models by their options: they never change, so one process writes each once."""
@@ -31,7 +31,7 @@ def make_predictor(
     Parameters
     ----------
     model : str or object
-        "classifier", "regressor" or "network"; else as for :func:`infersdk.load`.
+        "classifier", "regressor" or "network"; an Artifact; else as for :func:`infersdk.load`.
     execution, batching
         A tiny model is not measured by default.
     **options
@@ -42,20 +42,33 @@ def make_predictor(
     Exception
         As these.
     """
+    if isinstance(model, Artifact):
+        return open_artifact(model, execution=execution, batching=batching, **options)
     if not isinstance(model, str) or model not in KINDS:
         return api.load(model, execution=execution, batching=batching, **options)
     key = json.dumps([model, options], sort_keys=True, default=repr)
     artifact = _written.get(key)
     if artifact is None:
         artifact = _written[key] = tiny_model(model, **options)  # type: ignore[arg-type]
+    execution = execution or Execution(threads=1, calibration_s=0)
+    return open_artifact(artifact, execution=execution, batching=batching)
+
+
+def open_artifact(
+    artifact: Artifact,
+    *,
+    name: str | None = None,
+    execution: Execution | None = None,
+    batching: Batching | None = None,
+) -> Predictor:
+    """Open what :func:`infersdk.convert` gave, without a file."""
     conversion = Conversion(
         artifact.plan,
         artifact.signature,
         artifact,
-        None,
+        artifact.parity,
         None,
         cast(Any, onnx_file),
-        str(artifact.name),
+        name or artifact.name or "model",
     )
-    execution = execution or Execution(threads=1, calibration_s=0)
     return Predictor(conversion, execution=execution, batching=batching)

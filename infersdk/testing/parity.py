@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from infersdk import api
+from infersdk.artifact import Artifact
 from infersdk.convert import registry
 from infersdk.convert.compare import Comparison, Leaf, compare, leaves, scales
 from infersdk.convert.parity import TOLERANCE, in_source_form
 from infersdk.errors import UnsupportedModelError
 from infersdk.runtime import Predictor
+from infersdk.testing.factory import open_artifact
 from infersdk.types import Signature
 
 __all__ = ["assert_parity", "differences"]
@@ -40,11 +42,11 @@ def assert_parity(
 
     Parameters
     ----------
-    predictor : Predictor or path
+    predictor : Predictor, Artifact or path
         What is tested.
     model : object
-        The oracle: a trained model that infersdk can load, anything else with the methods, a Predictor, or
-        a model file's path.
+        The oracle: a trained model that infersdk can load, anything else with the methods, a Predictor, an
+        Artifact, or a model file's path.
     rows : rows
         At least one.
     rtol, atol : float
@@ -61,7 +63,7 @@ def assert_parity(
     __tracebackhide__ = True
     with ExitStack() as closing:
         ours = _opened(predictor, closing)
-        theirs = _Oracle(_opened_if_path(model, closing), ours)
+        theirs = _Oracle(_opened_if_stored(model, closing), ours)
         names = list(methods or theirs.common_methods())
         if not names:
             raise ValueError(
@@ -161,15 +163,17 @@ class _Oracle:
 
 
 def _opened(predictor: Any, closing: ExitStack) -> Predictor:
-    opened = _opened_if_path(predictor, closing)
+    opened = _opened_if_stored(predictor, closing)
     if not isinstance(opened, Predictor):
         raise TypeError(
-            f"Expected a Predictor or the path of a model file, got {type(predictor).__name__}"
+            f"Expected a Predictor, an Artifact or a model file's path, got {type(predictor).__name__}"
         )
     return opened
 
 
-def _opened_if_path(model: Any, closing: ExitStack) -> Any:
+def _opened_if_stored(model: Any, closing: ExitStack) -> Any:
+    if isinstance(model, Artifact):
+        return closing.enter_context(open_artifact(model))
     if isinstance(model, (str, os.PathLike)):
         return closing.enter_context(api.load(os.fspath(model)))
     return model

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FAKES = "infersdk_fake_models"
 _OFFLINE = "infersdk_no_model_downloads"
+_ALLOWED = "infersdk_allow_hosts"
 
 _stack = pytest.StashKey[ExitStack]()
 
@@ -43,6 +44,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "Whether every test must do without the network, unless it is marked model_downloads.",
         type="bool",
         default=False,
+    )
+    parser.addini(
+        _ALLOWED,
+        "Other machines that tests without the network may connect to all the same: databases, queues.",
+        type="args",
+        default=[],
     )
 
 
@@ -282,13 +289,14 @@ def replay() -> Callable[..., TrafficReport]:
 
 
 @pytest.fixture
-def no_model_downloads() -> Iterator[None]:
+def no_model_downloads(pytestconfig: pytest.Config) -> Iterator[None]:
     """Fail whatever reaches for the network, naming who wanted what.
 
-    Connections within the machine are allowed. Also a marker, and for all tests the ini option
-    ``infersdk_no_model_downloads``, from which the marker ``model_downloads`` excepts one.
+    Connections within the machine, and to those of the ini option ``infersdk_allow_hosts``, are allowed. Also a
+    marker, and for all tests the ini option ``infersdk_no_model_downloads``, from which the marker
+    ``model_downloads`` excepts one.
     """
     from infersdk.testing.downloads import no_downloads
 
-    with no_downloads():
+    with no_downloads(pytestconfig.getini(_ALLOWED)):
         yield

@@ -60,6 +60,25 @@ def test_within_the_machine_all_is_allowed() -> None:
     right.close()
 
 
+def test_machines_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, and by the addresses that the name stands for."""
+    reached: list[object] = []
+
+    def look_up(host: str, port: int, *more: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (NOWHERE, port))]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", look_up)
+        patch.setattr(socket.socket, "connect", lambda self, address: reached.append(address))
+        with no_downloads(allow=["redis"]):
+            with socket.socket() as sock, pytest.raises(DownloadError):
+                sock.connect((NOWHERE, 6379))
+            socket.create_connection(("redis", 6379)).close()
+            with pytest.raises(DownloadError):
+                socket.create_connection(("postgres", 5432))
+    assert reached == [(NOWHERE, 6379)]
+
+
 def test_asyncio_is_blocked_too() -> None:
     async def main() -> None:
         await asyncio.open_connection("models.example.com", 443)

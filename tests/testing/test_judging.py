@@ -40,6 +40,7 @@ def test_a_model_agrees_with_its_source(
         assert_parity(predictor, model, rows)
         assert_parity(path, predictor, rows, methods=["predict_proba"])
         assert_parity(predictor, path, rows)
+        assert_parity(infersdk.convert(model, example=X), model, rows)
 
 
 def test_another_model_does_not(
@@ -106,7 +107,7 @@ def test_nothing_to_compare_is_an_error(predictor_factory: Any, assert_parity: A
     ):
         assert_parity(predictor_factory("regressor"), object(), [1, 2, 3, 4])
     with pytest.raises(
-        TypeError, match="Expected a Predictor or the path of a model file, got int"
+        TypeError, match="Expected a Predictor, an Artifact or a model file's path, got int"
     ):
         assert_parity(3, 4, [1])
 
