@@ -43,7 +43,7 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 _DEFAULTS = Settings()
 
-_SMALL_DIGITS = 5
+SMALL_DIGITS = 5
 """A body whose length has no more digits is there already, or about to be: to read it costs less than to look
 into the request beforehand for a reason not to."""
 
@@ -277,7 +277,7 @@ class ASGIApp:
         body = b""
         if http_method == "POST":
             length = headers.get(b"content-length")
-            if length is None or len(length) > _SMALL_DIGITS:
+            if length is None or len(length) > SMALL_DIGITS:
                 refusal = self._service.refuse_early(http_method, path, header)
                 if refusal is not None:
                     await _send(send, refusal, http_method)

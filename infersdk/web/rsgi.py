@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from infersdk.web.asgi import InferSDK, below, collect, nothing_here
+from infersdk.web.asgi import SMALL_DIGITS, InferSDK, below, collect, nothing_here
 from infersdk.web.disconnects import while_connected
 from infersdk.web.problems import ProblemError
 from infersdk.web.service import JSON, Reply
@@ -57,19 +57,20 @@ class RSGIApp:
         header = scope.headers.get
         body = b""
         if http_method == "POST":
-            refusal = self._service.refuse_early(http_method, path, header)
-            if refusal is not None:
-                _send(protocol, refusal, http_method)
-                return
-            # What says how long it is may be read at once, as that was looked at.
-            try:
-                if header("content-length"):
-                    body = await protocol()
-                else:
+            length = header("content-length")
+            if length is None or len(length) > SMALL_DIGITS:
+                refusal = self._service.refuse_early(http_method, path, header)
+                if refusal is not None:
+                    _send(protocol, refusal, http_method)
+                    return
+            if length is not None:
+                body = await protocol()
+            else:
+                try:
                     body = await collect(protocol, self._infer.settings.max_body_bytes)
-            except ProblemError as problem:
-                _send(protocol, problem.reply(), http_method)
-                return
+                except ProblemError as problem:
+                    _send(protocol, problem.reply(), http_method)
+                    return
 
         async def disconnected() -> bool:
             await protocol.client_disconnect()
