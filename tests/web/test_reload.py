@@ -149,3 +149,29 @@ def test_a_stop_answers_what_was_begun(deployment: Deployment) -> None:
     # uvicorn ends by the signal that it was sent, once it is done.
     assert status == (-signal.SIGTERM if deployment.kind == "uvicorn" else 0), server.log()[-2000:]
     assert "Traceback" not in server.log(), server.log()[-2000:]
+
+
+@pytest.mark.parametrize(("kind", "ends"), [("gunicorn sync", True), ("uvicorn workers", False)])
+def test_a_reload_with_a_model_that_cannot_be_opened(
+    kind: str, ends: bool, models: Path, tmp_path: Path
+) -> None:
+    """gunicorn ends as a whole; uvicorn goes on with the workers that it has."""
+    model = tmp_path / "iris.onnx"
+    shutil.copy(models / "old.onnx", model)
+    app = f"tests.web.paced_apps:{'asgi' if 'uvicorn' in kind else 'wsgi'}"
+    environment = {"MODEL": str(model), "BEGUN": str(tmp_path / "begun")}
+    with serve(
+        kind, app, tmp_path, ready="/models/health/ready", environment=environment
+    ) as server:
+        (tmp_path / "broken.onnx").write_bytes(b"broken")
+        os.replace(tmp_path / "broken.onnx", model)
+        old = server.workers()
+        server.signal(signal.SIGHUP)
+        assert poll_until(lambda: "while opening model `iris`" in server.log()), server.log()
+        assert "is no ONNX model" in server.log()
+        if ends:
+            assert server.wait() != 0
+        else:
+            assert server.workers() >= old
+            headers = {"content-type": "application/json"}
+            assert server.request("POST", "/models/iris", ROW, headers) == (200, OLD)
