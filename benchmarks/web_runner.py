@@ -81,6 +81,12 @@ class Variant:
     apps: tuple[App, ...]
     targets: tuple[Target, ...]
 
+    def without(self, *names: str) -> Variant:
+        """The same with fewer apps."""
+        apps = tuple(app for app in self.apps if app.name not in names)
+        targets = (item for item in self.targets if not {item.app, item.rival} & {*names})
+        return Variant(apps, tuple(targets))
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:

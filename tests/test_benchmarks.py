@@ -738,6 +738,13 @@ def test_what_web_cases_compare_is_there(case: str) -> None:
                 assert importlib.util.find_spec(app.module) is not None
 
 
+def test_a_variant_without_an_app_has_no_ratio_of_it_either() -> None:
+    less = WEB["flask"].without("flask_hello")
+    assert [app.name for app in less.apps] == [app.name for app in WEB["flask"].apps[1:]]
+    assert less.targets
+    assert "flask_hello" not in {name for item in less.targets for name in (item.app, item.rival)}
+
+
 APPS = (App("us", "ours", "a", "gunicorn"), App("them", "theirs", "b", "gunicorn"))
 
 
