@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from shop.views import ChurnView, customer, risk
+from .views import ChurnView, customer, risk
 
 urlpatterns = [
     path("", customer),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,23 @@ def test_other_settings_change_nothing(folder: Path) -> None:
         assert current_predictors["one"] is one
 
 
+def test_threads_that_ask_first_at_once_get_the_same_models(folder: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    barrier = threading.Barrier(8)
+
+    def ask() -> Any:
+        barrier.wait()
+        return current_predictors["iris"]
+
+    with (
+        overridden(INFERSDK={"MODELS": {"iris": folder / "iris.onnx"}}),
+        ThreadPoolExecutor(8) as threads,
+    ):
+        found = [call.result() for call in [threads.submit(ask) for _ in range(8)]]
+    assert len(set(map(id, found))) == 1
+
+
 def test_a_source_may_be_named(
     folder: Path, iris: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,3 +226,58 @@ def test_a_command_runs_without_the_model_files(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "infersdk.E002" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+PYTEST_DJANGO = """
+import pytest
+from infersdk import current_predictors
+
+ROW = {ROW!r}
+JSON = "application/json"
+
+
+def test_client(client):
+    assert client.post("/models/iris", ROW, content_type=JSON).json() == {{"answers": [0]}}
+
+
+@pytest.mark.asyncio
+async def test_async_client(async_client):
+    response = await async_client.post("/models/iris", ROW, content_type=JSON)
+    assert response.json() == {{"answers": [0]}}
+
+
+def test_settings(settings, client):
+    before = current_predictors["iris"]
+    settings.INFERSDK = {{"MODELS": {{"one": settings.FOLDER / "iris.onnx"}}}}
+    settings.INFERSDK = {{"MODELS": {{"two": settings.FOLDER / "iris.onnx"}}}}
+    assert client.get("/models/").json() == {{"models": ["two"]}}
+    current_predictors["two"]
+
+
+def test_settings_are_back(client):
+    assert client.get("/models/").json() == {{"models": ["iris"]}}
+"""
+
+
+@pytest.mark.slow
+def test_a_suite_with_pytest_django(folder: Path, iris: tuple[Any, Any], tmp_path: Path) -> None:
+    pytest.importorskip("pytest_django", reason="what is tested here")
+    pytest.importorskip("pytest_asyncio", reason="it awaits the async client")
+    row = iris[1].iloc[0].to_dict()
+    (tmp_path / "test_shop.py").write_text(PYTEST_DJANGO.format(ROW=row))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env={
+            "PATH": "",
+            "PYTHONPATH": str(ROOT),
+            "DJANGO_SETTINGS_MODULE": "tests.web.django.settings",
+            "DJANGO_TEST_MODELS": str(folder),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout

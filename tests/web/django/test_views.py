@@ -366,6 +366,56 @@ def test_a_failure_says_nothing_of_the_inside(
     assert "a secret" in caplog.text
 
 
+def test_requests_of_djangos_factories(served: dict[str, Any], iris: tuple[Any, Any]) -> None:
+    from django.test import AsyncRequestFactory, RequestFactory
+
+    from infersdk.web.django.views import aanswer, answer
+
+    model, X = iris
+    row = X.iloc[0].to_dict()
+    options = {"data": row, "content_type": "application/json"}
+    sync = answer(RequestFactory().post("/", **options), "iris")
+    asynchronous = asyncio.run(aanswer(AsyncRequestFactory().post("/", **options), "iris"))
+    expected = {"answers": model.predict(X.iloc[:1]).tolist()}
+    assert json.loads(sync.content) == json.loads(asynchronous.content) == expected
+
+
+def test_a_body_that_was_read_before_is_answered(
+    served: dict[str, Any], iris: tuple[Any, Any]
+) -> None:
+    """As by a middleware that logs or signs bodies; and it can be read afterwards."""
+    from django.test import RequestFactory
+
+    from infersdk.web.django.views import answer
+
+    request = RequestFactory().post("/", iris[1].iloc[0].to_dict(), "application/json")
+    before = request.body
+    assert answer(request, "iris").status_code == 200
+    assert request.body == before
+    request = RequestFactory().post("/", iris[1].iloc[0].to_dict(), "application/json")
+    assert answer(request, "iris").status_code == 200
+    assert request.body == before
+
+
+def test_a_body_that_breaks_off_is_no_fault_of_the_server(
+    client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def read(self, *_: Any) -> bytes:
+            raise ConnectionResetError
+
+        readline = read
+
+    response = client.generic(
+        "POST",
+        "/models/iris",
+        content_type="application/json",
+        **{"CONTENT_LENGTH": "50", "wsgi.input": Broken()},
+    )
+    problem(response, 400, "incomplete-body")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 # -- which view answers ----------------------------------------------------------------------------
 
 
