@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.fixture
-def app() -> Any:
+def api() -> Any:
     fastapi = pytest.importorskip("fastapi")
     pytest.importorskip("httpx")
     from infersdk.web.fastapi import InferSDK
@@ -20,11 +20,11 @@ def app() -> Any:
     return app
 
 
-def test_fastapi(app: Any, use_predictor: Any, fake_predictor: Any) -> None:
+def test_fastapi(api: Any, use_predictor: Any, fake_predictor: Any) -> None:
     from fastapi.testclient import TestClient
 
     churn = use_predictor("churn", fake_predictor("leaves", fields=["age"]))
-    with TestClient(app) as client:
+    with TestClient(api) as client:
         assert client.post("/models/churn", json={"age": 36}).json() == {"answers": ["leaves"]}
         assert client.post("/models/churn", json={"age": "old"}).status_code == 422
     assert churn.calls[0].task
@@ -32,7 +32,7 @@ def test_fastapi(app: Any, use_predictor: Any, fake_predictor: Any) -> None:
 
 
 def test_a_busy_model_in_fastapi(
-    app: Any, use_predictor: Any, fake_predictor: Any, infersdk_clock: Any
+    api: Any, use_predictor: Any, fake_predictor: Any, infersdk_clock: Any
 ) -> None:
     from fastapi.testclient import TestClient
 
@@ -43,7 +43,7 @@ def test_a_busy_model_in_fastapi(
         infersdk_clock.advance(5)
 
     time_passes = threading.Thread(target=let_time_pass)
-    with TestClient(app) as client, churn.busy():
+    with TestClient(api) as client, churn.busy():
         time_passes.start()
         assert client.post("/models/churn", json=[1]).status_code == 504
     time_passes.join()
