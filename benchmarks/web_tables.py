@@ -1,14 +1,24 @@
-"""How the figures of web apps are shown: a row for each app, and a row for each ratio."""
+"""How the figures of web apps are shown: a row for each app, and a row for each ratio.
+
+``python -m benchmarks.web_tables REPORT.json [PAGE.md]`` makes a Markdown table of a run's ``--json``: it prints
+it, or puts it into a page between its ``<!-- web figures: begin -->`` and ``<!-- web figures: end -->``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from benchmarks.web_runner import AppResult
 
-__all__ = ["app_table", "fill_web", "ratio_table"]
+__all__ = ["app_table", "fill_web", "markdown", "put", "ratio_table"]
+
+BEGIN, END = "<!-- web figures: begin -->", "<!-- web figures: end -->"
 
 
 def app_table(title: str) -> Table:
@@ -61,3 +71,74 @@ def fill_web(apps: Table, ratios: Table, variant: str, results: Sequence[AppResu
             wanted,
             end_section=i == len(rows) - 1,
         )
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Make a Markdown table of the web apps in a report.
+
+    Raises
+    ------
+    ValueError
+        It has none, a request failed in it, or it was only a quick look.
+    """
+    results = [item for item in report["results"] if "requests_per_s" in item]
+    if not results:
+        raise ValueError("Expected figures of web apps in the report, found none")
+    if report["quick"]:
+        raise ValueError("Expected a full run, got the report of a quick one")
+    for item in results:
+        if item["invalid"]:
+            raise ValueError(
+                f"Expected a run without errors, got {item['invalid']} of {item['label']}"
+            )
+    lines = [
+        "| | | requests/s | p50 ms | p99 ms | CPU us | requests/s over those of: median (lowest - highest) |",
+        "|---|---|--:|--:|--:|--:|---|",
+    ]
+    shown = None
+    for item in results:
+        group = f"`{item['case']}/{item['variant']}`"
+        ratios = "; ".join(
+            f"{ratio['rival_label']}: {ratio['median']:.3g}x ({ratio['low']:.3g} - {ratio['high']:.3g})"
+            for ratio in item["ratios"]
+        )
+        cells = [
+            group if group != shown else "",
+            item["label"],
+            f"{item['requests_per_s']:,.0f}",
+            f"{item['p50_ms']:.2f}",
+            f"{item['p99_ms']:.2f}",
+            f"{item['cpu_us']:,.0f}",
+            ratios,
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+        shown = group
+    where = report["machine"]
+    packages = ("python", "gunicorn", "uvicorn", "granian", "flask", "django", "fastapi")
+    versions = ", ".join(f"{name} {report['versions'][name]}" for name in packages)
+    lines += ["", f"{where['processor']}, {where['cores']} cores; {versions}."]
+    return "\n".join(lines) + "\n"
+
+
+def put(page: str, table: str) -> str:
+    """Put a table into a page, in place of the one between the two marks.
+
+    Raises
+    ------
+    ValueError
+        The page does not have each of the marks once.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f"Expected {BEGIN} and {END} once each in the page")
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    made = markdown(json.loads(Path(sys.argv[1]).read_text()))
+    if len(sys.argv) > 2:
+        target = Path(sys.argv[2])
+        target.write_text(put(target.read_text(), made))
+    else:
+        print(made)

@@ -55,7 +55,7 @@ from benchmarks.web import wrk
 from benchmarks.web.client import ask, check, equal
 from benchmarks.web.server import COMMANDS, ServerError, serving
 from benchmarks.web_runner import App, Ratio, Target, Turn, order, results_of
-from benchmarks.web_tables import app_table, fill_web, ratio_table
+from benchmarks.web_tables import app_table, fill_web, markdown, put, ratio_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -635,6 +635,11 @@ class _Web(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: set[bytes] = set()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """wrk breaks its connections off when its time is up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -793,6 +798,56 @@ def test_web_figures_are_shown_with_what_is_wanted() -> None:
     assert "2.5x: met" in text
     assert "0.9x: missed" in text
     assert text.count("x: ") == 2
+
+
+def web_report(*, quick: bool = False, **errors: int) -> dict[str, Any]:
+    rounds = [{"us": turn(3000, **errors), "them": turn(1000)}]
+    names = ("python", "gunicorn", "uvicorn", "granian", "flask", "django", "fastapi")
+    return {
+        "machine": {"processor": "a processor", "cores": 2},
+        "versions": dict.fromkeys(names, "1.0"),
+        "quick": quick,
+        "results": [
+            {"case": "one_call", "label": "another case"},
+            *(
+                {"case": "web_throughput", "variant": "flask", **asdict(item)}
+                for item in results_of(APPS, [Target("us", "them", 2.5)], rounds)
+            ),
+        ],
+    }
+
+
+def test_the_page_gets_the_figures_of_a_report() -> None:
+    table = markdown(web_report())
+    ours, theirs = table.splitlines()[2:4]
+    assert ours == (
+        "| `web_throughput/flask` | ours | 3,000 | 7.00 | 9.00 | 300 | theirs: 3x (3 - 3) |"
+    )
+    assert theirs.startswith("|  | theirs | 1,000 |")
+    assert "a processor, 2 cores; python 1.0, gunicorn 1.0" in table
+    page = put("a\n<!-- web figures: begin -->\nold\n<!-- web figures: end -->\nb\n", table)
+    assert page.startswith("a\n<!-- web figures: begin -->\n\n| | |")
+    assert page.endswith("\n\n<!-- web figures: end -->\nb\n")
+    assert "old" not in page
+    assert put(page, table) == page
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        (web_report(read=2), "Expected a run without errors, got 2 read errors of ours"),
+        (web_report(quick=True), "Expected a full run"),
+        ({"results": []}, "found none"),
+    ],
+    ids=["errors", "quick", "none"],
+)
+def test_a_report_that_proves_nothing_fills_no_page(report: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        markdown(report)
+
+
+def test_the_documentation_has_a_place_for_the_figures() -> None:
+    assert "a table" in put((ROOT / "docs" / "benchmarks.md").read_text(), "a table\n")
 
 
 @pytest.mark.parametrize("host", ["flask", "django"])
