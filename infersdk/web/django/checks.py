@@ -38,25 +38,19 @@ def register() -> None:
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Look at the settings, what is installed, and the model files; nothing is opened to run."""
-    found = list(_dependencies())
-    try:
-        settings = conf.read()
-    except ImproperlyConfigured as error:
-        return [*found, checks.Error(str(error), id="infersdk.E001")]
-    found += _habits(settings)
-    for name, config in settings.models.items():
-        found += _names(name)
-        found += _source(name, config)
-    return found
+    """Look at the settings, what is installed, and how the model files begin; nothing is opened.
+
+    A file that is not there is a warning: tests, migrations and the build of an image do without.
+    """
+    return [*_wrong(), *_files(checks.Warning, "infersdk.W005", "infersdk.W006")]
 
 
 def check_deployment(**_: Any) -> list[CheckMessage]:
     """Open every model, as a worker will."""
-    if _has_errors():
-        return []
+    found = list(_files(checks.Error, "infersdk.E002", "infersdk.E003"))
+    if found or any(message.level >= checks.ERROR for message in _wrong()):
+        return found
     predictors = conf.service().predictors
-    found: list[CheckMessage] = []
     for name in predictors:
         try:
             predictors[name]
@@ -70,9 +64,18 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
     return found
 
 
-def _has_errors() -> bool:
-    """Whether the settings have errors already, which say it better."""
-    return any(message.level >= checks.ERROR for message in check_settings())
+def _wrong() -> Iterator[CheckMessage]:
+    """What can be seen without looking at the files."""
+    yield from _dependencies()
+    try:
+        settings = conf.read()
+    except ImproperlyConfigured as error:
+        yield checks.Error(str(error), id="infersdk.E001")
+        return
+    yield from _habits(settings)
+    for name, config in settings.models.items():
+        yield from _names(name)
+        yield from _source(name, config)
 
 
 def _dependencies() -> Iterator[CheckMessage]:
@@ -135,27 +138,36 @@ def _source(name: str, config: ModelConfig) -> Iterator[CheckMessage]:
     source = config.source
     if isinstance(source, conf.Imported):
         yield from _import(name, source.name)
-    if not isinstance(source, (str, os.PathLike)) or "://" in str(source):
-        return
-    path = Path(source)
-    if not path.is_absolute():
+    path = _path(source)
+    if path is not None and not path.is_absolute():
         yield checks.Warning(
             f"The path of model `{name}`, {str(path)!r}, begins in whichever folder a process is "
             "started from",
             hint="BASE_DIR / " + repr(str(path)),
             id="infersdk.W004",
         )
-    if not path.exists():
-        yield checks.Error(
-            f"The file of model `{name}` does not exist: {path.absolute()}",
-            id="infersdk.E002",
-        )
-    elif path.suffix == ".onnx" and path.is_file() and (reason := _unreadable(path)):
-        yield checks.Error(
-            f"The file of model `{name}`, {path}, {reason}",
-            hint="`manage.py infersdk check` opens it",
-            id="infersdk.E003",
-        )
+
+
+def _files(level: type[CheckMessage], missing: str, unreadable: str) -> Iterator[CheckMessage]:
+    try:
+        models = conf.read().models
+    except ImproperlyConfigured:
+        return
+    for name, config in models.items():
+        path = _path(config.source)
+        if path is None:
+            continue
+        if not path.exists():
+            yield level(f"The file of model `{name}` does not exist: {path.absolute()}", id=missing)
+        elif path.suffix == ".onnx" and path.is_file() and (reason := _unreadable(path)):
+            yield level(f"The file of model `{name}`, {path}, {reason}", id=unreadable)
+
+
+def _path(source: Any) -> Path | None:
+    """The file that a source names, if it names one on this machine."""
+    if not isinstance(source, (str, os.PathLike)) or "://" in str(source):
+        return None
+    return Path(source)
 
 
 def _unreadable(path: Path) -> str | None:

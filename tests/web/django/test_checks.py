@@ -32,10 +32,12 @@ def test_e001_settings() -> None:
     assert list(found(["churn.onnx"])) == ["infersdk.E001"]
 
 
-def test_e002_there_is_no_such_file(tmp_path: Path) -> None:
-    messages = found({"MODELS": {"churn": tmp_path / "churn.onnx"}}, deploy=True)
-    assert list(messages) == ["infersdk.E002"]
-    assert str(tmp_path / "churn.onnx") in messages["infersdk.E002"]
+def test_e002_and_w005_there_is_no_such_file(tmp_path: Path) -> None:
+    values = {"MODELS": {"churn": tmp_path / "churn.onnx"}}
+    messages = found(values)
+    assert list(messages) == ["infersdk.W005"]
+    assert str(tmp_path / "churn.onnx") in messages["infersdk.W005"]
+    assert list(found(values, deploy=True)) == ["infersdk.W005", "infersdk.E002"]
 
 
 @pytest.mark.parametrize(
@@ -46,12 +48,14 @@ def test_e002_there_is_no_such_file(tmp_path: Path) -> None:
         (b"<html>404</html>", "is not an ONNX model"),
     ],
 )
-def test_e003_the_file_is_no_model(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_e003_and_w006_the_file_is_no_model(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "churn.onnx"
     path.write_bytes(content)
     messages = found({"MODELS": {"churn": path}})
-    assert list(messages) == ["infersdk.E003"]
-    assert reason in messages["infersdk.E003"]
+    assert list(messages) == ["infersdk.W006"]
+    assert reason in messages["infersdk.W006"]
+    messages = found({"MODELS": {"churn": path}}, deploy=True)
+    assert list(messages) == ["infersdk.W006", "infersdk.E003"]
 
 
 @pytest.mark.parametrize("source", ["no_such_module:load", "tests.web.django.nowhere:load"])
@@ -125,6 +129,6 @@ def test_the_documentation_lists_every_id() -> None:
     source = Path(checks.__file__).read_text()
     ids = set(re.findall(r'"(infersdk\.[EW]\d{3})"', source))
     assert ids == {f"infersdk.E{n:03}" for n in range(1, 9)} | {
-        f"infersdk.W{n:03}" for n in range(1, 5)
+        f"infersdk.W{n:03}" for n in range(1, 7)
     }
     assert set(re.findall(r"`(infersdk\.[EW]\d{3})`", DOCS.read_text())) >= ids

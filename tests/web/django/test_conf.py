@@ -222,10 +222,9 @@ def test_a_command_runs_without_the_model_files(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    # The system checks do say it.
-    assert done.returncode == 1
-    assert "infersdk.E002" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:2] == ["iris", "new"]
+    assert "infersdk.W005" in done.stderr
 
 
 PYTEST_DJANGO = """
