@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from infersdk.predictors import Predictors, add_resolver
+from infersdk.predictors import Predictors, add_resolver, current_predictors
 from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.web.disconnects import while_connected
@@ -33,7 +33,7 @@ from infersdk.web.settings import Settings
 if TYPE_CHECKING:
     from infersdk.web.rsgi import RSGIApp
 
-__all__ = ["ASGIApp", "InferSDK", "PredictorsMiddleware"]
+__all__ = ["ASGIApp", "InferSDK", "PredictorsMiddleware", "current_predictors"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

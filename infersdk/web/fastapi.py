@@ -15,6 +15,7 @@ as ``infer.row_model("churn")``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,10 @@ except ModuleNotFoundError as error:
         raise
     raise MissingDependencyError.for_extra("fastapi", "fastapi", "The FastAPI adapter") from error
 
+from infersdk.artifact import Artifact
+from infersdk.predictors import current_predictors
 from infersdk.runtime import Predictor
+from infersdk.types import Signature
 from infersdk.web import starlette
 from infersdk.web.asgi import PredictorsMiddleware
 from infersdk.web.json_rows import decode, encode
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
     from fastapi.params import Depends
     from pydantic import BaseModel
 
-__all__ = ["InferSDK", "PredictorsMiddleware"]
+__all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors"]
 
 
 class InferSDK(starlette.InferSDK):
@@ -134,7 +138,8 @@ class InferSDK(starlette.InferSDK):
         """Make a pydantic model of a model's rows, for endpoints of one's own.
 
         ``row.model_dump()`` is what the Predictor takes. Fields whose names are no Python names have one
-        made of theirs, and their own as alias. The model is opened if need be, as its fields must be known.
+        made of theirs, and their own as alias. Of an ``.onnx`` file only the signature is read here; a model
+        of any other source is opened, as its fields must be known.
 
         Parameters
         ----------
@@ -146,10 +151,19 @@ class InferSDK(starlette.InferSDK):
             No such model was declared.
         TypeError
             The model's rows have no named fields.
+        ArtifactError
+            The file is missing or damaged.
         """
         from infersdk.web.pydantic_rows import row_model
 
-        return row_model(name, self.predictors[name].signature)
+        return row_model(name, self._signature(name))
+
+    def _signature(self, name: str) -> Signature:
+        source = self.predictors.config(name).source
+        is_file = isinstance(source, (str, os.PathLike)) and os.fspath(source).endswith(".onnx")
+        if is_file and not self.predictors.is_open(name):
+            return Artifact.open(source, verify=False).signature
+        return self.predictors[name].signature
 
 
 # -- OpenAPI -------------------------------------------------------------------------------------

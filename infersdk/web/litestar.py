@@ -19,12 +19,13 @@ from litestar.plugins import InitPlugin
 from litestar.types import Receive, Scope, Send
 
 from infersdk.errors import InferSDKError
+from infersdk.predictors import current_predictors
 from infersdk.runtime import Predictor
 from infersdk.web import asgi as base
 from infersdk.web.asgi import ASGIApp, PredictorsMiddleware
 from infersdk.web.problems import reply_to
 
-__all__ = ["InferSDK", "InferSDKPlugin", "PredictorsMiddleware", "refuse"]
+__all__ = ["InferSDK", "InferSDKPlugin", "PredictorsMiddleware", "current_predictors", "refuse"]
 
 
 class InferSDK(base.InferSDK):

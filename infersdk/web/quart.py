@@ -22,7 +22,7 @@ from infersdk.web import asgi
 from infersdk.web.problems import Reply, body_too_large, expected_problem
 from infersdk.web.settings import Settings
 
-__all__ = ["InferSDK"]
+__all__ = ["InferSDK", "current_predictors"]
 
 _PREFIX = "INFERSDK_"
 _HTTP_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -19,11 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 
 from infersdk.errors import InferSDKError
+from infersdk.predictors import current_predictors
 from infersdk.web import asgi
 from infersdk.web.asgi import ASGIApp, PredictorsMiddleware, below, route_path
 from infersdk.web.problems import expected_problem
 
-__all__ = ["InferSDK", "PredictorsMiddleware", "refuse"]
+__all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors", "refuse"]
 
 _CLIENT_GONE = 499
 """Nobody reads it; logs do."""
