@@ -177,15 +177,11 @@ class Predictors(Mapping[str, Predictor]):
         """
         if self._prepared or self.opening == "lazy":
             return
-        if self.opening == "now":
-            self._prepared = True
-            self.open()
-            return
         process = role()
-        if process == "worker":
+        if self.opening == "now" or process == "worker":
             self._prepared = True
             self.open()
-        elif process == "master":
+        if process == "master":
             self._prepared = True
             reference = weakref.ref(self)
 

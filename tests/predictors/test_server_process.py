@@ -92,8 +92,8 @@ SERVER = """
             when_opened()
             super().open()
 
-    def load():
-        predictors = Watched()
+    def load(**settings):
+        predictors = Watched(**settings)
         predictors.prepare()
         return predictors
 
@@ -130,6 +130,18 @@ def test_a_preloading_master_opens_nothing_and_its_workers_do_before_they_work()
     )
     worker = ["opened in a worker", "working: open"]
     assert done.stdout.splitlines() == ["master: new", *worker, *worker, "master: new"], done.stderr
+
+
+@needs_fork
+def test_what_the_master_opened_is_warmed_by_each_worker() -> None:
+    done = run_server(
+        """
+        predictors = setup(lambda: load(opening="now"))
+        assert ended(spawn_worker(lambda: say(f"working: {predictors.state}"))) == 0
+        """
+    )
+    expected = ["opened in the master", "opened in a worker", "working: open"]
+    assert done.stdout.splitlines() == expected, done.stderr
 
 
 @needs_fork

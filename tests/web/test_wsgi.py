@@ -166,7 +166,7 @@ def test_a_body_that_ends_early_is_not_taken_for_all_of_it(stream: Any) -> None:
 
 
 def test_never_more_is_read_than_the_limit_and_one() -> None:
-    chunked = {
+    chunked: dict[str, Any] = {
         "CONTENT_LENGTH": None,
         "HTTP_TRANSFER_ENCODING": "chunked",
         "wsgi.input_terminated": True,
@@ -204,7 +204,8 @@ def test_a_large_body_is_refused_unread(models_app: Any) -> None:
         ("/iris/predict/x", {"CONTENT_LENGTH": "100000"}, "404"),
     ):
         stream = Dribble(b"")
-        answered = Caller(models_app)("POST", path, **{"wsgi.input": stream, **headers})
+        environ: dict[str, Any] = {"wsgi.input": stream, **headers}
+        answered = Caller(models_app)("POST", path, **environ)
         assert answered[0].startswith(status)
         assert stream.asked == []
 
