@@ -21,8 +21,10 @@ from typing import Any
 
 from rest_framework import exceptions, serializers
 from rest_framework.parsers import BaseParser
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.schemas import DefaultSchema
 from rest_framework.schemas.openapi import AutoSchema
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
@@ -57,6 +59,7 @@ class RowsParser(BaseParser):
     """Read JSON as the models' own routes do: by orjson, up to ``MAX_BODY_BYTES`` and ``MAX_ROWS``."""
 
     media_type = "application/json"
+    renderer_class = JSONRenderer  # of the browsable API, for the row that it shows to fill in
 
     def parse(
         self,
@@ -125,6 +128,12 @@ class PredictSchema(AutoSchema):
         }
 
 
+def _schema() -> Any:
+    """Describe a view ourselves only where REST framework would: other generators have schemas of their own."""
+    ours = api_settings.DEFAULT_SCHEMA_CLASS is AutoSchema
+    return PredictSchema() if ours else DefaultSchema()
+
+
 class PredictView(APIView):
     """POST a row, or a list of rows: ``{"answers": [...]}``.
 
@@ -142,7 +151,7 @@ class PredictView(APIView):
     method: str | None = None
     timeout_s: float | None = None
     parser_classes = (RowsParser,)
-    schema = PredictSchema()
+    schema = _schema()
 
     @property
     def predictor(self) -> Predictor:
@@ -198,8 +207,10 @@ class PredictView(APIView):
         return unlogged(super().handle_exception(exc))
 
     def get_serializer(self, *args: Any, **kwargs: Any) -> serializers.Serializer:
-        """Make a serializer of the model's rows, for generated schemas."""
-        return row_serializer(self.model_name)(*args, **kwargs)
+        """Make a serializer of the model's rows, for generated schemas and the browsable API."""
+        signature = self.predictor.signature
+        kind = row_serializer(signature) if signature.fields else serializers.Serializer
+        return kind(*args, **kwargs)
 
 
 # -- errors ------------------------------------------------------------------------------------------

@@ -33,6 +33,10 @@ DATABASES: dict[str, Any] = {
         "ATOMIC_REQUESTS": True,
     }
 }
+TEMPLATES: list[dict[str, Any]] = [
+    {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
+]
+STATIC_URL = "static/"
 USE_TZ = True
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [],

@@ -138,6 +138,18 @@ def test_nan_becomes_null_for_every_renderer(api: Any, iris: tuple[Any, Any]) ->
     assert response.json() == {"answers": [[None, 0.5, None]]}
 
 
+def test_the_browsable_api_shows_a_row_to_fill_in(client: Any, iris: tuple[Any, Any]) -> None:
+    page = client.get("/drf/iris", HTTP_ACCEPT="text/html").content.decode()
+    for name in iris[1].columns:
+        assert name in page
+    row = json.dumps(iris[1].iloc[0].to_dict())
+    response = client.post(
+        "/drf/iris", row, content_type="application/json", HTTP_ACCEPT="text/html"
+    )
+    assert response.status_code == 200
+    assert "answers" in response.content.decode()
+
+
 # -- serializers ------------------------------------------------------------------------------------
 
 
@@ -244,6 +256,18 @@ def test_the_schema_describes_rows_and_answers(iris: tuple[Any, Any]) -> None:
     Draft202012Validator(answers["schema"]).validate(
         {"answers": model.predict_proba(X.iloc[:2]).tolist()}
     )
+
+
+def test_other_generators_of_schemas_are_left_their_own() -> None:
+    from django.test import override_settings
+    from rest_framework.schemas import DefaultSchema
+
+    from infersdk.web.django import drf
+
+    assert isinstance(drf._schema(), drf.PredictSchema)
+    other = {"DEFAULT_SCHEMA_CLASS": "rest_framework.schemas.inspectors.ViewInspector"}
+    with override_settings(REST_FRAMEWORK=other):
+        assert isinstance(drf._schema(), DefaultSchema)
 
 
 def test_generated_schemas() -> None:
