@@ -15,6 +15,7 @@ one dict for each, as serializers with ``many=True`` do it. The models' own rout
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -106,9 +107,15 @@ class PredictSchema(AutoSchema):
         """Name the operation after the model."""
         return "".join(char if char.isalnum() else "_" for char in self.view.model_name)
 
+    def get_description(self, path: str, method: str) -> str:
+        """Give the project's own words, if its view has some."""
+        own = type(self.view).__doc__
+        asked = f"{self.view.signature_method} of the model {self.view.model_name}"
+        return inspect.cleandoc(own) if own and own != PredictView.__doc__ else asked
+
     def get_request_body(self, path: str, method: str) -> dict[str, Any]:
         """Describe a row, or a list of rows."""
-        schema = schema_of_rows(self.view.predictor.signature)
+        schema = _as_openapi_3_0(schema_of_rows(self.view.predictor.signature))
         return {
             "required": True,
             "content": {kind: {"schema": schema} for kind in self.map_parsers(path, method)},
@@ -118,7 +125,7 @@ class PredictSchema(AutoSchema):
         """Describe the answers."""
         signature = self.view.predictor.signature
         found = signature.method(self.view.signature_method)
-        schema = {} if found is None else schema_of_answers(found, signature)
+        schema = {} if found is None else _as_openapi_3_0(schema_of_answers(found, signature))
         return {
             "200": {
                 "description": "One answer for each row",
@@ -126,6 +133,26 @@ class PredictSchema(AutoSchema):
             },
             "400": {"description": "The rows do not fit the model, by field"},
         }
+
+
+def _as_openapi_3_0(schema: Any) -> Any:
+    """Say in the JSON Schema of OpenAPI 3.0, which REST framework writes, what 3.1 says in today's."""
+    if isinstance(schema, list):
+        return [_as_openapi_3_0(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    said = {key: _as_openapi_3_0(value) for key, value in schema.items()}
+    kinds = said.get("type")
+    if isinstance(kinds, list):  # always one type, and null
+        said["type"] = next(kind for kind in kinds if kind != "null")
+        said["nullable"] = True
+    if isinstance(said.get("enum"), list) and None in said["enum"]:
+        said["nullable"] = True
+    if isinstance(said.get("examples"), list):
+        said["example"] = said.pop("examples")[0]
+    if isinstance(said.get("prefixItems"), list):
+        said["items"] = {"anyOf": said.pop("prefixItems")}
+    return said
 
 
 def _schema() -> Any:

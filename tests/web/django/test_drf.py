@@ -258,6 +258,29 @@ def test_the_schema_describes_rows_and_answers(iris: tuple[Any, Any]) -> None:
     )
 
 
+def test_schemas_are_of_openapi_3_0() -> None:
+    from infersdk.web.django.drf import _as_openapi_3_0
+
+    fields = (
+        Field("a", "float", "x", missing="nan"),
+        Field("b", "string", "s", categories=("u", "v"), unknown="refuse", missing="empty"),
+        Field("c", "string", "s", categories=("u", "v")),
+    )
+    from infersdk.web.openapi import schema_of_rows
+
+    schema = _as_openapi_3_0(schema_of_rows(Signature((), (), (), fields=fields)))
+    properties = schema["anyOf"][0]["properties"]
+    assert properties == {
+        "a": {"type": "number", "nullable": True},
+        "b": {"enum": ["u", "v", None], "nullable": True},
+        "c": {"type": "string", "example": "u"},
+    }
+    assert _as_openapi_3_0({"type": "array", "prefixItems": [{"type": "number"}]}) == {
+        "type": "array",
+        "items": {"anyOf": [{"type": "number"}]},
+    }
+
+
 def test_other_generators_of_schemas_are_left_their_own() -> None:
     from django.test import override_settings
     from rest_framework.schemas import DefaultSchema
@@ -281,6 +304,7 @@ def test_generated_schemas() -> None:
     document = SchemaGenerator(title="Flowers", patterns=patterns).get_schema()
     operation = document["paths"]["/drf/iris"]["post"]
     assert operation["operationId"] == "createiris"
+    assert operation["description"] == "Asks the model for probabilities."
     assert "200" in operation["responses"]
 
 
