@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
 
@@ -16,6 +17,7 @@ from infersdk.web.problems import ProblemError
 from infersdk.web.service import Service
 from infersdk.web.settings import Settings
 from infersdk.web.wsgi import WSGIApp, read_body, respond
+from tests.web.servers import serve
 
 
 class Caller:
@@ -231,3 +233,28 @@ def test_an_abandoned_call_is_not_logged_as_a_fault(
     reply = respond(models_app.service, environ_of("POST", "/iris", b"[]"), "/iris")
     assert reply.status == 499
     assert caplog.records == []
+
+
+# -- under servers -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["gunicorn preload gthread", "gunicorn gevent", "granian wsgi"])
+def test_a_server_needs_no_framework(server: str, iris: Any, tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(
+        f"from infersdk.web.wsgi import WSGIApp\napp = WSGIApp({{'iris': {str(iris.path)!r}}})\n"
+    )
+    rows = iris.X.iloc[::30].to_dict("records")
+    body = json.dumps(rows).encode()
+    with serve(server, "bare:app", tmp_path) as running:
+        ready = running.request("GET", "/health/ready")
+        assert (ready[0], json.loads(ready[1])["state"]) == (200, "open")
+        status, sent = running.request(
+            "POST", "/iris/predict_proba", body, {"content-type": "application/json"}
+        )
+        assert status == 200
+        expected = iris.model.predict_proba(iris.X.iloc[::30])
+        np.testing.assert_allclose(json.loads(sent)["answers"], expected, rtol=1e-4, atol=1e-6)
+        assert running.request("HEAD", "/") == (200, b"")
+        assert running.request("GET", "/nothing")[0] == 404
+        assert running.request("POST", "/iris", body, {"content-type": "text/csv"})[0] == 415
