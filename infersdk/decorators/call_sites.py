@@ -129,7 +129,7 @@ def with_sites(code: CodeType, namespace: dict[str, Any], make: Callable[[Place]
         # Not the tree that is kept: this one is changed.
         tree = rewriter.visit(cut(_parse(source), code))
         new = list(_codes(_compiled(tree, code)))[position]
-        if (new.co_freevars, new.co_varnames) == (code.co_freevars, code.co_varnames):
+        if _frame_of(new) == _frame_of(code):
             filled = _filled(new, rewriter.places, make)
             return code if filled is new else filled
     raise NoSourceError(
@@ -199,6 +199,17 @@ def _position(code: CodeType, tree: ast.Module) -> int | None:
         if found == code:
             return position
     return None
+
+
+def _frame_of(code: CodeType) -> Any:
+    return (
+        code.co_qualname,
+        code.co_firstlineno,
+        code.co_flags,
+        code.co_varnames,
+        code.co_cellvars,
+        code.co_freevars,
+    )
 
 
 def _compiled(tree: ast.Module, code: CodeType) -> CodeType:
