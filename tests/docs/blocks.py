@@ -8,7 +8,8 @@ A block's comment stands on the lines right before its fence (blank lines may li
 ``<!-- run -->``           a sh block runs in bash, in the page's folder
 ``<!-- serve: 8000 -->``   a sh block starts a server, which is up when its port answers. Tests take a free
                            port in place of the one named: in the block, in those that follow, and in what
-                           servers read of the environment. ``<!-- serve -->`` alone: one without a port
+                           servers read of the environment. ``<!-- serve -->`` alone: one without a port.
+                           It ends with the page, or where the next one at its port begins
 ``<!-- file: app.py -->``  the block is written to that file of the page's folder
 ``<!-- output -->``        the block is what the block before it prints; ``...`` stands for anything
 ``<!-- not run: why -->``  the block is left out

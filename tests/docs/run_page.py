@@ -38,7 +38,7 @@ class Page:
         sys.modules["__main__"] = module
         self.namespace = module.__dict__
         self.runner = asyncio.Runner()
-        self.servers: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self.servers: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
         self.ports: dict[str, str] = {}
         self.environ = dict(os.environ)
         self.printed = ""
@@ -64,18 +64,22 @@ class Page:
             raise AssertionError(f"Expected this to be printed:\n{text}\ngot:\n{self.printed}")
 
     def close(self) -> None:
-        for server, log in self.servers:
-            early = server.poll()
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGTERM)
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
-            if sys.exc_info()[1] is not None or early is not None:
-                sys.stderr.write(f"--- {server.args!r} said:\n{log.read_text()}\n")
+        for named in list(self.servers):
+            self._stop(named)
         self.runner.close()
+
+    def _stop(self, named: str) -> None:
+        server, log = self.servers.pop(named)
+        early = server.poll()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+        if sys.exc_info()[1] is not None or early is not None:
+            sys.stderr.write(f"--- {server.args!r} said:\n{log.read_text()}\n")
 
     def _python(self, text: str, line: int) -> None:
         printed = _Both(sys.stdout)
@@ -128,10 +132,12 @@ class Page:
 
     def _serve(self, text: str, named: str) -> None:
         environ = {**self.environ, "PYTHONUNBUFFERED": "1"}
+        if named in self.servers:  # the next one on a page takes its place
+            self._stop(named)
         if named:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 free = str(listener.getsockname()[1])
-            self.ports[named] = free  # also where an earlier server of the page had another
+            self.ports[named] = free
             # The commands as a page has them mostly name no port.
             environ |= {
                 "FLASK_RUN_PORT": free,
@@ -142,7 +148,7 @@ class Page:
         for name, port in self.ports.items():
             text = re.sub(rf"\b{name}\b", port, text)
         text = text.replace("0.0.0.0", "127.0.0.1")
-        log = Path(f".serve-{len(self.servers)}.log").resolve()
+        log = Path(f".serve-{named}.log").resolve()
         with log.open("wb") as out:
             server = subprocess.Popen(
                 ["bash", "-e", "-c", text],
@@ -152,7 +158,7 @@ class Page:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self.servers.append((server, log))
+        self.servers[named] = server, log
         if not named:
             return
         until = time.monotonic() + _STARTUP_S
