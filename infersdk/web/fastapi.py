@@ -107,7 +107,7 @@ class InferSDK(starlette.InferSDK):
                     response_model=None,
                 )
         else:
-            app.router.routes.append(starlette.ModelsRoute(self, prefix))
+            starlette.add_route(app, self, prefix)
         if include_in_schema:
             _describe(app, self, prefix)
 

@@ -16,7 +16,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 
 from infersdk.errors import InferSDKError
 from infersdk.predictors import current_predictors
@@ -59,7 +59,7 @@ class InferSDK(asgi.InferSDK):
         """
         prefix = self._prepare(app, url_prefix)
         if prefix is not None:
-            app.router.routes.append(ModelsRoute(self, prefix))
+            add_route(app, self, prefix)
 
     async def answer(self, request: Request, name: str, method: str | None = None) -> Response:
         """Answer a request with a model, in an endpoint of one's own.
@@ -113,6 +113,30 @@ class InferSDK(asgi.InferSDK):
         app.exception_handlers.setdefault(InferSDKError, refuse)
         prefix = self.settings.url_prefix if url_prefix is None else url_prefix
         return None if prefix is None else "/" + prefix.strip("/") if prefix.strip("/") else ""
+
+
+def add_route(app: Starlette, infer: asgi.InferSDK, prefix: str) -> None:
+    """Add the models' route to an app, after every route that could take the same requests.
+
+    Routes are tried in turn, each with a regular expression. So ours goes before those at the end that can
+    match nothing of it, such as FastAPI's documentation.
+    """
+    routes = app.router.routes
+    position = len(routes)
+    while position and _is_elsewhere(routes[position - 1], prefix + "/"):
+        position -= 1
+    routes.insert(position, ModelsRoute(infer, prefix))
+
+
+def _is_elsewhere(route: BaseRoute, prefix: str) -> bool:
+    """Whether nothing below the prefix matches a route, nor would with a slash more or less."""
+    path = getattr(route, "path_format", None)
+    if path is None:
+        return False
+    fixed, brace, _ = path.partition("{")
+    if brace and prefix.startswith(fixed):
+        return False
+    return not (fixed + "/").startswith(prefix)
 
 
 class ModelsRoute(Route):

@@ -167,6 +167,61 @@ def test_the_prefix_may_be_given_to_init_app(iris: Any) -> None:
             assert client.post(path, json=_row(iris)).json() == {"answers": [0]}
 
 
+@pytest.mark.parametrize(
+    ("path", "asked", "is_the_apps"),
+    [
+        ("/models/mine", "/models/mine", True),
+        ("/models/", "/models/", True),
+        ("/models", "/models", True),
+        ("/{any}", "/models", True),
+        ("/{any:path}", "/models/iris", True),
+        ("/mod{any:path}", "/models/iris", True),
+        ("/models/{any}", "/models/iris", True),
+        ("/model/{any}", "/models/iris", False),
+        ("/other", "/models/iris", False),
+    ],
+)
+def test_routes_that_the_app_had_before_come_first(
+    infer: Any, path: str, asked: str, is_the_apps: bool
+) -> None:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount, Route
+    from starlette.testclient import TestClient
+
+    async def mine(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("mine")
+
+    app = Starlette(routes=[Route(path, mine), Mount("/static", mine), Route("/last", mine)])
+    infer.init_app(app)
+    client = TestClient(app)
+    assert (client.get(asked).text == "mine") == is_the_apps
+    assert client.get("/last").text == "mine"
+
+
+def test_a_mount_that_the_app_had_before_comes_first(infer: Any) -> None:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount, Route
+    from starlette.testclient import TestClient
+
+    async def mine(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("mine")
+
+    for path, is_the_apps in (
+        ("/models", True),
+        ("/models/iris", True),
+        ("", True),
+        ("/mo", False),
+    ):
+        app = Starlette(routes=[Mount(path, routes=[Route("/{any:path}", mine)])])
+        infer.init_app(app)
+        reply = TestClient(app).get("/models/iris/predict")
+        assert (reply.text == "mine") == is_the_apps, path
+
+
 def test_a_second_init_app_is_refused(infer: Any) -> None:
     from starlette.applications import Starlette
 
