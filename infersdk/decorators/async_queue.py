@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from infersdk._native import answers_as_list
+from infersdk._native import answers_as_list, clock_ns
 from infersdk.decorators.batched_options import BatchedOptions
 from infersdk.errors import ClosedError, DeadlineError, OverloadedError
+from infersdk.runtime.waiting import call_later
 
 __all__ = ["AsyncQueue"]
 
@@ -217,7 +218,7 @@ class _LoopQueue:
         self._place(call, timeout_s)
         timer = None
         if timeout_s is not None:
-            timer = loop.call_later(timeout_s, self._expire, call, timeout_s)
+            timer = call_later(loop, timeout_s, self._expire, call, timeout_s)
         try:
             return await call.future
         except GeneratorExit:
@@ -288,7 +289,7 @@ class _LoopQueue:
         run_s = self._run_s
         if not run_s and self._began_s is not None:
             # The first has not ended: as long as it has taken by now.
-            run_s = asyncio.get_running_loop().time() - self._began_s
+            run_s = _clock_s() - self._began_s
         n_batches = -(-n_items // self._options.max_batch_size)
         return n_batches * run_s / self._options.instances
 
@@ -361,8 +362,7 @@ class _LoopQueue:
     async def _run(self, batch: _Batch) -> None:
         if self._forming is batch:
             self._forming = None
-        loop = asyncio.get_running_loop()
-        self._began_s = began_s = loop.time()
+        self._began_s = began_s = _clock_s()
         calls = _wanted(batch.calls)
         if batch.at_once and len(calls) == 1:
             self._owner.count(inline_runs=1)
@@ -370,7 +370,7 @@ class _LoopQueue:
             n = sum(len(call.items) for call in calls)
             self._owner.count(batches=1, batched_rows=n, largest_batch=n)
         await self._apply(calls)
-        elapsed_s = loop.time() - began_s
+        elapsed_s = _clock_s() - began_s
         self._run_s += (elapsed_s - self._run_s) / 8 if self._run_s else elapsed_s
 
     async def _apply(self, calls: list[_Call]) -> None:
@@ -432,6 +432,10 @@ class _LoopQueue:
                 if not future.done():
                     future.set_result(None)
             self._when_quiet.clear()
+
+
+def _clock_s() -> float:
+    return clock_ns() * 1e-9
 
 
 def _wanted(calls: list[_Call]) -> list[_Call]:

@@ -5,14 +5,13 @@ The queue and its threads are native; the function runs with the GIL, as Python 
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Signature
 from types import MethodType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
-from infersdk._native import FunctionQueue
+from infersdk._native import FunctionQueue, clock_ns
 from infersdk.decorators.batched_options import BatchedOptions
 from infersdk.decorators.batched_report import BatchedReport
 from infersdk.decorators.item_signature import dress
@@ -80,11 +79,11 @@ class BatchedBase(ABC):
         """What goes into one call of the function, and the time left when it does."""
         items = list(items)
         limit_s = self._options.timeout_s if timeout_s is None else timeout_s
-        ends = None if limit_s is None else time.monotonic() + limit_s
+        ends = None if limit_s is None else clock_ns() * 1e-9 + limit_s
         size = self._options.max_batch_size
         for first in range(0, len(items), size):
             # What is left may be nothing: the queue then says so.
-            left_s = None if ends is None else limit_s if first == 0 else ends - time.monotonic()
+            left_s = None if ends is None else limit_s if first == 0 else ends - clock_ns() * 1e-9
             yield items[first : first + size], left_s
 
     def __repr__(self) -> str:

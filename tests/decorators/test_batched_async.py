@@ -25,6 +25,7 @@ import pytest
 import infersdk
 from infersdk import ClosedError, DeadlineError, OverloadedError
 from infersdk.decorators import AsyncBatchedFunction, AsyncBatchedMethod
+from infersdk.testing.clock import Clock
 
 WAIT_S = 30
 
@@ -292,23 +293,44 @@ def test_time_that_runs_out_while_the_function_runs(run: Run) -> None:
 
 
 def test_a_call_that_is_sure_to_be_late_is_refused_at_once(run: Run) -> None:
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
+    async def main(clock: Clock) -> None:
         gate, double = held(max_batch_size=1)
         first = await busy(gate, double)
         waiting = [asyncio.create_task(double(n)) for n in range(1, 4)]
-        began = loop.time()
-        while loop.time() < began + 0.02:  # as long as the first run has taken at least
-            await asyncio.sleep(0.001)
-        with pytest.raises(OverloadedError, match=r"it would wait .* of the 0\.01 s it has"):
-            await double(9, timeout_s=0.01)
-        urgent = asyncio.create_task(double(8, timeout_s=WAIT_S, priority=1))
+        await turns()
+        clock.advance(2)  # as long as the first run has taken at least
+        with pytest.raises(OverloadedError, match=r"it would wait 6 s of the 5 s it has") as caught:
+            await double(9, timeout_s=5)
+        assert caught.value.retry_after_s == pytest.approx(1)
+        urgent = asyncio.create_task(double(8, timeout_s=5, priority=1))
         await turns()
         gate.opened.set()
         assert await asyncio.gather(first, *waiting, urgent) == [0, 2, 4, 6, 16]
         assert gate.seen[1] == [8]
 
-    run(main())
+    with Clock() as clock:
+        run(main(clock))
+
+
+def test_deadlines_are_on_the_clock_of_a_test(run: Run) -> None:
+    async def main(clock: Clock) -> None:
+        gate, double = held(max_batch_size=1)
+        first = await busy(gate, double)
+        second = asyncio.create_task(double(1, timeout_s=1000))
+        await turns()
+        clock.advance(999)
+        await turns()
+        assert not second.done()
+        with pytest.raises(OverloadedError, match=r"it would wait 999 s of the 998 s it has"):
+            await double(9, timeout_s=998)
+        clock.advance(1)
+        with pytest.raises(DeadlineError, match="within 1000 s: dropped from the queue"):
+            await second
+        gate.opened.set()
+        assert await first == 0
+
+    with Clock() as clock:
+        run(main(clock))
 
 
 def test_a_crowd_with_deadlines_is_not_refused_by_a_function_that_never_ran(run: Run) -> None:

@@ -34,7 +34,7 @@ _UVICORN = ("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--no-access-l
 # Granian's workers do not hear a stop while they import the app: the timeout ends those.
 _GRANIAN = (
     *("granian", "--host", "127.0.0.1", "--port", "{port}", "--workers", "2"),
-    *("--workers-kill-timeout", "5"),
+    *("--workers-kill-timeout", "5", "--respawn-interval", "1"),
 )
 
 SERVERS: Mapping[str, tuple[str, ...]] = {
