@@ -163,6 +163,10 @@ class Predictors(Mapping[str, Predictor]):
     def __contains__(self, name: object) -> bool:
         return name in self._configs
 
+    # A Mapping's would open all models to compare them.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     # -- opening and closing ---------------------------------------------------------------------
 
     def prepare(self) -> None:
@@ -177,20 +181,12 @@ class Predictors(Mapping[str, Predictor]):
         """
         if self._prepared or self.opening == "lazy":
             return
-        process = role()
-        if self.opening == "now" or process == "worker":
+        is_worker = role() == "worker"
+        if not is_worker:
+            after_fork_in_workers(self.open)
+        if is_worker or self.opening == "now":
             self._prepared = True
             self.open()
-        if process == "master":
-            self._prepared = True
-            reference = weakref.ref(self)
-
-            def open_in_worker() -> None:
-                predictors = reference()
-                if predictors is not None:
-                    predictors.open()
-
-            after_fork_in_workers(open_in_worker)
 
     def open(self) -> None:
         """Open all models and warm them up. Calling it again, in the same process, does nothing.

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -43,7 +44,8 @@ def role() -> Role:
     Returns
     -------
     {"worker", "master", "other"}
-        "master": it will fork workers. "other": no server is importing the app, or none that is known.
+        "master": a preloading gunicorn, which will fork workers. "other": no server is importing the app,
+        or none that is known.
     """
     for module, function in _callers():
         for beginning, name, found in _ROLES:
@@ -53,23 +55,50 @@ def role() -> Role:
 
 
 def after_fork_in_workers(prepare: Callable[[], object]) -> None:
-    """Have a function called in every worker that this process, a preloading server, will fork.
+    """Have a method called in every worker that a gunicorn forks of this process.
 
-    It is called inside the fork, before the worker reports ready or takes a connection. If it raises,
-    the worker ends as one whose app cannot be imported does.
+    Of a preloading one, that is, or of one that a program has started by itself. It is called inside the
+    fork, before the worker reports ready or takes a connection. If it raises, the worker ends as one
+    whose app cannot be imported does.
 
     Parameters
     ----------
-    prepare : callable
+    prepare : bound method
+        It is forgotten with its object.
     """
-    master = os.getpid()
+    global _is_hooked
+    if not hasattr(os, "register_at_fork"):
+        return
+    if not _is_hooked:
+        _is_hooked = True
+        os.register_at_fork(after_in_child=_after_fork)
+    _to_prepare[:] = [known for known in _to_prepare if known() is not None]
+    method = weakref.WeakMethod(prepare)
+    if method not in _to_prepare:
+        _to_prepare.append(method)
 
-    def in_child() -> None:
-        # Other children than workers are none of ours: gunicorn also forks to replace its own binary.
-        if os.getppid() == master and role() == "worker":
+
+def _after_fork() -> None:
+    # A worker's own children, and gunicorn's other ones, are forked by somebody else.
+    if not _is_forked_by_gunicorn():
+        return
+    for reference in _to_prepare:
+        prepare = reference()
+        if prepare is not None:
             _prepare_worker(prepare)
 
-    os.register_at_fork(after_in_child=in_child)
+
+def _is_forked_by_gunicorn() -> bool:
+    for module, function in _callers():
+        if module != __name__ and not module.startswith(
+            "gevent."
+        ):  # which may stand in for os.fork
+            return (module, function) == ("gunicorn.arbiter", "spawn_worker")
+    return False
+
+
+_is_hooked = False
+_to_prepare: list[weakref.WeakMethod[Callable[[], object]]] = []
 
 
 def before_forked_child_ends(function: Callable[[], object]) -> None:

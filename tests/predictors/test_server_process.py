@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from infersdk.predictors import Predictors
 from infersdk.predictors.server_process import BOOT_ERROR, role
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="servers fork where there is fork")
@@ -133,6 +134,49 @@ def test_a_preloading_master_opens_nothing_and_its_workers_do_before_they_work()
 
 
 @needs_fork
+def test_a_program_that_starts_gunicorn_by_itself_is_a_master_too() -> None:
+    """Its app is made before there is an arbiter, and `os.fork` may be gevent's."""
+    done = run_server(
+        """
+        predictors = load()
+
+        @of("gevent.os")
+        def fork():
+            return os.fork()
+
+        gevents = types.SimpleNamespace(fork=fork, _exit=os._exit)
+        spawn_greenly = types.FunctionType(
+            spawn_worker.__code__, {"__name__": "gunicorn.arbiter", "os": gevents}
+        )
+        for spawn in (spawn_worker, spawn_greenly):
+            assert ended(spawn(lambda: say(f"working: {predictors.state}"))) == 0
+        """
+    )
+    worker = ["opened in a worker", "working: open"]
+    assert done.stdout.splitlines() == [*worker, *worker], done.stderr
+
+
+def test_comparing_opens_nothing() -> None:
+    one, two = (Predictors({"model": "nowhere.onnx"}) for _ in range(2))
+    assert one != two
+    assert len({one, two, one}) == 2
+
+
+@needs_fork
+def test_models_that_are_gone_are_opened_by_nobody() -> None:
+    done = run_server(
+        """
+        predictors = load()
+        predictors = load()
+        assert ended(spawn_worker(lambda: None)) == 0
+        predictors = None
+        assert ended(spawn_worker(lambda: say("working"))) == 0
+        """
+    )
+    assert done.stdout.splitlines() == ["opened in a worker", "working"], done.stderr
+
+
+@needs_fork
 def test_what_the_master_opened_is_warmed_by_each_worker() -> None:
     done = run_server(
         """
@@ -150,6 +194,9 @@ def test_other_children_of_the_master_open_nothing() -> None:
         """
         predictors = setup(load)
         assert ended(spawn_other(lambda: say(predictors.state))) == 0
+        # a process that an app starts while a server's functions are on the stack
+        run = of("uvicorn.server")(lambda work: work())
+        assert ended(run(lambda: spawn_other(lambda: say(predictors.state)))) == 0
         # a worker's own children are not the master's workers either
         pid = spawn_worker(
             lambda: ended(spawn_other(lambda: say(f"grandchild {predictors.state}")))
@@ -157,7 +204,9 @@ def test_other_children_of_the_master_open_nothing() -> None:
         assert ended(pid) == 0
         """
     )
-    assert done.stdout.splitlines() == ["new", "opened in a worker", "grandchild new"], done.stderr
+    assert done.stdout.splitlines() == ["new", "new", "opened in a worker", "grandchild new"], (
+        done.stderr
+    )
 
 
 @needs_fork
