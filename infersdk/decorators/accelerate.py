@@ -278,7 +278,7 @@ class _Acceleration:
         self._known: dict[int, WatchedModel] = {}
         self._references: dict[int, Any] = {}
         self._names: dict[str, WatchedModel] = {}
-        self._copies: dict[int, tuple[Any, FunctionType]] = {}
+        self._copies: dict[int, tuple[Any, FunctionType, CodeType]] = {}
         self._codes: dict[int, tuple[CodeType, CodeType]] = {}
         _accelerations.add(self)
 
@@ -422,13 +422,13 @@ class _Acceleration:
             return value if copy is function else MethodType(copy, value.__self__)
         key = id(value)
         copied = self._copies.get(key)
-        if copied is not None:
+        if copied is not None and copied[2] is value.__code__:
             return copied[1]
         code = self._code_of(value)
         if code is value.__code__:
             return value
         copy, copies = _copy(value, code), self._copies
-        copies[key] = weakref.ref(value, lambda _: copies.pop(key, None)), copy
+        copies[key] = weakref.ref(value, lambda _: copies.pop(key, None)), copy, value.__code__
         return copy
 
     def _code_of(self, function: FunctionType) -> CodeType:

@@ -21,10 +21,10 @@ from infersdk.convert import compare, parity
 from infersdk.convert import rows as row_access
 from infersdk.types import Signature, TensorSpec
 
-__all__ = ["AnswerCheck", "example_of", "form_of", "joint", "kept"]
+__all__ = ["AnswerCheck", "example_of", "form_of", "joint", "kept", "size_bytes"]
 
 _KEPT_ROWS = 64
-_KEPT_BYTES = 4 * 2**20
+_KEPT_BYTES = 2**20
 """Of one call, for the example."""
 
 _SCALE_ANSWERS = 64
@@ -87,6 +87,14 @@ def kept(rows: Any) -> Any:
     if is_tensor(rows):
         return rows[:most].detach().clone() if shape else rows.detach().clone()
     return (rows.iloc[:most] if hasattr(rows, "iloc") else rows[:most]).copy()
+
+
+def size_bytes(rows: Any) -> int:
+    """Roughly how much memory kept rows take, where that may be much: of arrays, frames and tensors."""
+    if isinstance(rows, (tuple, dict)):
+        return sum(size_bytes(part) for part in (rows.values() if isinstance(rows, dict) else rows))
+    shape = getattr(rows, "shape", None)
+    return shape[0] * row_access.bytes_per_row(rows) if shape else 0
 
 
 def joint(rows: Any) -> Hashable | None:

@@ -32,7 +32,14 @@ from functools import partial
 from typing import Any, Literal
 
 from infersdk.convert import registry
-from infersdk.decorators.answer_check import AnswerCheck, example_of, form_of, joint, kept
+from infersdk.decorators.answer_check import (
+    AnswerCheck,
+    example_of,
+    form_of,
+    joint,
+    kept,
+    size_bytes,
+)
 from infersdk.decorators.call_sites import CALL
 from infersdk.decorators.model_mark import mark_of
 from infersdk.errors import (
@@ -63,6 +70,10 @@ _MOST_REFUSED = 5
 """Calls that the Predictor refused and the model answered, before it is converted anew with their rows."""
 
 _MOST_CONVERSIONS = 3
+_MOST_KEPT_BYTES = 64 * 2**20
+_LASTING_BYTES = 8 * 2**20
+"""Rows of the example that are kept, until the model is converted and after it."""
+
 _MOST_FAILURES = 3
 
 _LOOK_S = 1.0
@@ -221,7 +232,7 @@ class WatchedModel:
         self._given = example
         self._has_training = isinstance(getattr(model, "training", None), bool)
         self._changes: list[float] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._start_over("")
         _watched.add(self)
 
@@ -231,6 +242,7 @@ class WatchedModel:
         self.predictor: Predictor | None = None
         self._methods: dict[str, _Method] = {}
         self._calls: list[Any] = []
+        self._kept_bytes = 0
         self._n_calls = self._n_conversions = self._n_refused = 0
         self._comparisons = self._mismatches = self._refused = self._failures = 0
         self._mark: Hashable = None
@@ -246,22 +258,29 @@ class WatchedModel:
 
     def asked(self, model: Any, name: str) -> Any:
         """Return what is called in place of a method of the model, or of the model itself."""
-        if self._look_at < time.monotonic():
-            self._look(model)
-        method = self._methods.get(name)
-        if (method is None and self.state != "watching") or (self._has_training and model.training):
+        known = name in self._methods
+        if (not known and self.state != "watching") or (self._has_training and model.training):
             return model if name == CALL else getattr(model, name)
-        if name != CALL and (method is None or name in getattr(model, "__dict__", ())):
+        if name != CALL and (not known or name in getattr(model, "__dict__", ())):
             original = getattr(model, name)  # its AttributeError comes where it always came
-            if method is not None:
+            if known:
                 return original  # somebody has put another one there
-        return Asked(self, method, model, name)
+        return Asked(self, model, name)
 
-    def _look(self, model: Any) -> None:
-        """See, once in a while, whether the model was changed in place."""
-        self._look_at = time.monotonic() + _LOOK_S
-        if self.predictor is not None and mark_of(model) != self._mark:
-            self.changed("the model was changed")
+    def method(self, model: Any, name: str) -> _Method | None:
+        """Return what stands for a method now, if the model is what it was."""
+        if self._look_at < time.monotonic():
+            self._look_at = time.monotonic() + _LOOK_S
+            if self._is_another(model):
+                self.changed("the model was changed")
+        return self._methods.get(name)
+
+    def _is_another(self, model: Any) -> bool:
+        """Whether the model was changed in place since it was converted."""
+        try:
+            return self.predictor is not None and mark_of(model) != self._mark
+        except _ERRORS:
+            return False  # it cannot be told
 
     def changed(self, reason: str) -> None:
         """Forget the Predictor, as the model answers otherwise now."""
@@ -298,13 +317,18 @@ class WatchedModel:
             form = None
         if form is None:
             return call()
-        method = self._methods.get(name)
+        method = self.method(model, name)
         if method is not None:
             if form in method.proven:
-                return self.served(method, rows, call)
+                return self._served(method, rows, call)
             if form in method.ruled_out:
                 return call()
-            return self._compared(method, form, name, rows, call)
+            theirs, ours = self._both(method, rows, call)
+            if ours is not None:
+                with self._lock:
+                    if self._methods.get(name) is method:
+                        self._judge(method, form, model, name, rows, ours, theirs)
+            return theirs
         if self.state != "watching":
             return call()
         own = _kept(rows)  # before the model, which may write to them
@@ -314,7 +338,7 @@ class WatchedModel:
             self._begin(start)
         return answer
 
-    def served(self, method: _Method, rows: Any, call: Callable[[], Any]) -> Any:
+    def _served(self, method: _Method, rows: Any, call: Callable[[], Any]) -> Any:
         """Answer by the Predictor, and by the model where that fails."""
         try:
             return method.ask(rows)
@@ -331,29 +355,30 @@ class WatchedModel:
             self._failed(method, error)
         return call()
 
-    def _compared(
-        self, method: _Method, form: Hashable, name: str, rows: Any, call: Callable[[], Any]
-    ) -> Any:
-        """Answer by the model, and compare what the Predictor would have said."""
+    def _both(self, method: _Method, rows: Any, call: Callable[[], Any]) -> tuple[Any, Any]:
+        """The model's answer and the Predictor's, which is None where it has none."""
         try:
             # First: it never writes to its rows, and a model may.
             ours = method.ask(rows)
         except InputError:
             own = _kept(rows)
-            answer = call()
+            theirs = call()
             self._was_refused(own)
-            return answer
+            return theirs, None
         except _ERRORS as error:
             self._failed(method, error)
-            return call()
-        theirs = call()
-        with self._lock:
-            if self._methods.get(name) is method:
-                self._judge(method, form, name, rows, ours, theirs)
-        return theirs
+            return call(), None
+        return call(), ours
 
     def _judge(
-        self, method: _Method, form: Hashable, name: str, rows: Any, ours: Any, theirs: Any
+        self,
+        method: _Method,
+        form: Hashable,
+        model: Any,
+        name: str,
+        rows: Any,
+        ours: Any,
+        theirs: Any,
     ) -> None:
         self._comparisons += 1
         difference = ""
@@ -363,7 +388,9 @@ class WatchedModel:
                 difference = method.check.difference(ours, theirs, rows)
         except _ERRORS as error:  # answers that cannot be compared
             other = f"the answers cannot be compared: {type(error).__name__}: {error}"
-        if difference:
+        if difference and self._is_another(model):
+            self.changed("the model was changed")
+        elif difference:
             self._mismatches += 1
             self._give_up(f"`{name}` of its Predictor answered {difference}")
         elif other:
@@ -402,7 +429,7 @@ class WatchedModel:
                 return
             if rows is None or not self._calls or joint(rows) != joint(self._calls[0]):
                 return
-            self._calls.append(rows)
+            self._keep(rows)
             self._n_refused += 1
             if self._n_refused < _MOST_REFUSED:
                 return
@@ -437,12 +464,17 @@ class WatchedModel:
                 return None
             self._n_calls += 1
             if self._given is None:
-                self._calls.append(rows)
+                self._keep(rows)
                 if self._n_calls < min(EXAMPLE_CALLS, self._options.shadow_calls):
                     return None
             self.state = "converting"
             self._n_conversions += 1
             return self._start
+
+    def _keep(self, rows: Any) -> None:
+        self._kept_bytes += size_bytes(rows)
+        if not self._calls or self._kept_bytes <= _MOST_KEPT_BYTES:
+            self._calls.append(rows)
 
     def _begin(self, start: object) -> None:
         if not self._options.background:
@@ -471,13 +503,13 @@ class WatchedModel:
                     execution=self._options.execution,
                     batching=self._options.batching,
                 )
-            if predictor.plan.kind == "native":
+            if mark_of(model) != mark:
+                self.changed("the model was changed while it was converted")
+            elif predictor.plan.kind == "native":
                 reason = predictor.plan.reason
         except Exception as error:  # converters run over models that nobody has tried before
             logger.info("`%s` cannot be converted", self.name, exc_info=True)
             reason = f"it cannot be converted: {type(error).__name__}: {error}"
-        if not reason and mark_of(model) != mark:
-            self.changed("the model was changed while it was converted")
         with self._lock:
             if self._start is not start:
                 return
@@ -487,6 +519,8 @@ class WatchedModel:
                 return
             self.predictor, self._mark = predictor, mark
             self.state, self.reason = "comparing", ""
+            if self._kept_bytes > _LASTING_BYTES:
+                self._calls = []
             self._methods = {
                 method.name: _Method(
                     predictor if method.name == CALL else getattr(predictor, method.name),
@@ -497,7 +531,7 @@ class WatchedModel:
 
     def stop_waiting(self) -> None:
         """Convert at the next call, as the thread that was to do it is none of this process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         if self.state == "converting":
             self.state = "watching"
             self._n_conversions -= 1
@@ -532,18 +566,16 @@ class WatchedModel:
 class Asked:
     """A method of a model, looked up in an accelerated function; or the model, called there."""
 
-    __slots__ = ("_method", "_model", "_name", "_watched")
+    __slots__ = ("_model", "_name", "_watched")
 
-    def __init__(
-        self, watched: WatchedModel, method: _Method | None, model: Any, name: str
-    ) -> None:
+    def __init__(self, watched: WatchedModel, model: Any, name: str) -> None:
         self._watched = watched
-        self._method = method
         self._model = model
         self._name = name
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        method = self._method
+        # Looked up at each call: a function may keep this as long as it likes.
+        method = self._watched.method(self._model, self._name)
         if method is not None and len(arguments) == 1 and not named:
             rows = arguments[0]
             try:
@@ -560,11 +592,18 @@ class Asked:
         return repr(self._original())
 
     def __reduce__(self) -> Any:
-        original = self._original()
-        return original.__reduce__() if self._name == CALL else (getattr, (self._model, self._name))
+        return (
+            (_itself, (self._model,))
+            if self._name == CALL
+            else (getattr, (self._model, self._name))
+        )
 
     def _original(self) -> Any:
         return self._model if self._name == CALL else getattr(self._model, self._name)
+
+
+def _itself(model: Any) -> Any:
+    return model
 
 
 def _rows(name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:

@@ -533,6 +533,46 @@ def test_a_model_that_is_fitted_again_elsewhere(iris, monkeypatch):
     assert state_of(score) == ["converted"]
 
 
+def test_a_method_that_is_kept_for_long(iris):
+    X, y = iris
+    mine = fitted(iris)
+
+    @accelerate(**NOW)
+    def scores():
+        predict_proba = mine.predict_proba
+        rows = yield
+        while True:
+            rows = yield predict_proba(rows)[0].tolist()
+
+    for row in X[:8]:
+        running = scores()
+        next(running)
+        running.send([row])
+    assert state_of(scores) == ["converted"]
+    expected = mine.predict_proba(X[:1])[0].tolist()
+    assert running.send(X[:1]) == pytest.approx(expected, abs=1e-6)
+    mine.fit(X, 2 - y)
+    scores.refresh()
+    assert running.send([X[0]]) == mine.predict_proba(X[:1])[0].tolist() != expected
+
+
+def test_a_model_that_is_changed_between_comparisons(iris):
+    X, y = iris
+    mine = fitted(iris)
+
+    @accelerate(**NOW)
+    def score(row):
+        return mine.predict_proba([row])[0].tolist()
+
+    for row in X[:4]:
+        score(row)
+    assert state_of(score) == ["comparing"]
+    mine.fit(X, 2 - y)
+    for row in X[:8]:
+        assert score(row) == pytest.approx(score.function(row), abs=1e-6)
+    assert state_of(score) == ["converted"]  # no mismatch, but another model
+
+
 def test_a_method_that_is_replaced_on_the_model(globals_, iris):
     X = iris[0].tolist()
     accelerated = accelerate(**NOW)(proba)
