@@ -34,6 +34,7 @@ UNDER = {
     "gthread preload": (*_GUNICORN, "--preload", "--worker-class", "gthread", "--threads", "4"),
     "gevent": (*_GUNICORN, "--worker-class", "gevent"),
     "gevent preload": (*_GUNICORN, "--preload", "--worker-class", "gevent"),
+    "own program, as preload": ("runpy", "own", "127.0.0.1:{port}"),
     "granian": SERVERS["granian wsgi"],
 }
 
@@ -103,6 +104,29 @@ def create_app():
 app = create_app()
 '''
 
+OWN = """
+import sys
+
+from gunicorn.app.base import BaseApplication
+
+
+class Own(BaseApplication):
+    def load_config(self):
+        self.cfg.set("bind", sys.argv[1])
+        self.cfg.set("workers", 2)
+        self.cfg.set("control_socket_disable", True)
+        self.cfg.set("post_worker_init", lambda worker: note("ready"))
+
+    def load(self):
+        return app
+
+
+if __name__ == "__main__":
+    from shop import app, note
+
+    Own().run()
+"""
+
 CONFIG = """
 def post_worker_init(worker):
     import shop
@@ -116,6 +140,7 @@ def folder(iris: Any, tmp_path: Path) -> Path:
     shutil.copy(iris.path, tmp_path / "iris.onnx")
     (tmp_path / "shop.py").write_text(APP)
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
+    (tmp_path / "own.py").write_text(OWN)
     return tmp_path
 
 
@@ -162,7 +187,7 @@ def test_each_worker_opens_before_it_is_asked_and_closes_when_it_has_answered(
         assert server.process.pid not in workers
         imported = events.pids("imported")
         if "preload" in under:
-            assert imported == [server.process.pid]  # once, in the master, which opened nothing
+            assert imported == [server.process.pid]  # by the master, which opened nothing
         else:
             assert set(imported) == workers
         for pid in set(events.pids("asked")):
