@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import infersdk
-from benchmarks.__main__ import _check_tools, _chosen
+from benchmarks.__main__ import _check_tools, _chosen, main
 from benchmarks.cases import CASES
 from benchmarks.cases.accelerate import HANDLERS, without_decorator
 from benchmarks.cases.web_throughput import WEB
@@ -588,7 +588,7 @@ def turn(requests: int, **errors: int) -> Turn:
 def test_the_figures_of_wrk_are_read() -> None:
     said = f"Running 2s test @ http://127.0.0.1:8000\n{FIGURES}\nRequests/sec: 1\n"
     assert wrk.read(said) == wrk.Load(4000.0, 7.0, 9.5, 12.0, 8000, {"read": 3, "status": 2})
-    with pytest.raises(RuntimeError, match="Expected wrk to print a line that begins with"):
+    with pytest.raises(wrk.WrkError, match="Expected wrk to print a line that begins with"):
         wrk.read("Requests/sec: 1\n")
 
 
@@ -717,6 +717,23 @@ def test_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
         serving("gunicorn", "broken_app", tmp_path),
     ):
         pass
+
+
+@needs_wrk
+def test_an_app_that_fails_takes_no_other_figures_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(case: str, variant: str, effort: Any) -> Any:
+        if variant == "flask":
+            raise ServerError("flask: no such luck")
+        return results_of(APPS, [Target("us", "them", 2.5)], [{"us": turn(3), "them": turn(1)}])
+
+    monkeypatch.setattr("benchmarks.__main__.measure_web", measured)
+    path = tmp_path / "report.json"
+    assert main(["accelerate", "--quick", "--json", str(path)]) == 1
+    assert "flask: no such luck" in capsys.readouterr().out
+    results = json.loads(path.read_text())["results"]
+    assert [item["variant"] for item in results] == ["django", "django"]
 
 
 def test_every_app_has_its_turn_in_a_drawn_order() -> None:

@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Load", "MissingToolError", "find", "load", "read"]
+__all__ = ["Load", "MissingToolError", "WrkError", "find", "load", "read"]
 
 SCRIPT = Path(__file__).with_name("rotate.lua")
 MARK = "FIGURES "
@@ -22,6 +22,10 @@ CONNECTIONS = 32
 
 class MissingToolError(Exception):
     """A program that the benchmark runs is not installed."""
+
+
+class WrkError(Exception):
+    """wrk failed, or did not say what it measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ def load(port: int, path: str, bodies: Path, *, seconds: int) -> Load:
     ------
     MissingToolError
         wrk is not installed.
-    RuntimeError
-        wrk ended with an error, or did not say what it measured.
+    WrkError
+        It ended with an error, or did not say what it measured.
     """
     command = [
         *(find(), "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s"),
@@ -90,7 +94,7 @@ def load(port: int, path: str, bodies: Path, *, seconds: int) -> Load:
         command, capture_output=True, text=True, timeout=seconds + 60, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"wrk ended with {done.returncode}: {done.stdout}{done.stderr}")
+        raise WrkError(f"wrk ended with {done.returncode}: {done.stdout}{done.stderr}")
     return read(done.stdout)
 
 
@@ -99,7 +103,7 @@ def read(said: str) -> Load:
 
     Raises
     ------
-    RuntimeError
+    WrkError
         They are not there.
     """
     for line in said.splitlines():
@@ -113,4 +117,4 @@ def read(said: str) -> Load:
                 requests=figures["requests"],
                 errors={kind: count for kind, count in figures["errors"].items() if count},
             )
-    raise RuntimeError(f"Expected wrk to print a line that begins with {MARK!r}, got: {said!r}")
+    raise WrkError(f"Expected wrk to print a line that begins with {MARK!r}, got: {said!r}")
