@@ -58,6 +58,7 @@ class _Batch:
     n_items: int = 0
     n_wanted: int = 0  # calls whose callers are there
     task: asyncio.Task[None] | None = None
+    over: bool = False
 
     def add(self, call: _Call) -> None:
         self.calls.append(call)
@@ -356,12 +357,13 @@ class _LoopQueue:
         context.run(_FUNCTIONS.set, (self._owner,))
         loop = asyncio.get_running_loop()
         batch.task = loop.create_task(self._run(batch), context=context)
-        # Not at the end of _run: a task that is cancelled before its first step never gets there.
+        # A task that is cancelled before its first step never gets to the end of _run.
         batch.task.add_done_callback(partial(self._ended, batch))
 
     async def _run(self, batch: _Batch) -> None:
         if self._forming is batch:
             self._forming = None
+        loop = asyncio.get_running_loop()
         self._began_s = began_s = _clock_s()
         calls = _wanted(batch.calls)
         if batch.at_once and len(calls) == 1:
@@ -369,9 +371,13 @@ class _LoopQueue:
         else:
             n = sum(len(call.items) for call in calls)
             self._owner.count(batches=1, batched_rows=n, largest_batch=n)
-        await self._apply(calls)
-        elapsed_s = _clock_s() - began_s
-        self._run_s += (elapsed_s - self._run_s) / 8 if self._run_s else elapsed_s
+        try:
+            await self._apply(calls)
+            elapsed_s = _clock_s() - began_s
+            self._run_s += (elapsed_s - self._run_s) / 8 if self._run_s else elapsed_s
+        finally:
+            if not loop.is_closed():
+                self._go_on(batch)
 
     async def _apply(self, calls: list[_Call]) -> None:
         """Call the function, and again with the halves where it fails, so that only those at fault fail."""
@@ -413,7 +419,15 @@ class _LoopQueue:
             return [], error
 
     def _ended(self, batch: _Batch, task: asyncio.Task[None]) -> None:
-        """Go on with what waits."""
+        if not task.cancelled():
+            task.exception()  # only what ends the loop too, which has it already
+        self._go_on(batch)
+
+    def _go_on(self, batch: _Batch) -> None:
+        """With what waits, in the turn in which a batch has ended."""
+        if batch.over:
+            return
+        batch.over = True
         self.n_running -= 1
         if self._forming is batch:
             self._forming = None
@@ -422,9 +436,6 @@ class _LoopQueue:
                 call.over = True
                 call.future.cancel()
         batch.calls.clear()  # they know the batch
-        batch.task = None
-        if not task.cancelled():
-            task.exception()  # only what ends the loop too, which has it already
         while self.n_running < self._options.instances and (calls := self._take()):
             self._begin(calls, at_once=False)
         if not self.n_running:

@@ -17,6 +17,7 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,74 @@ def test_calls_of_one_turn_share_a_call_and_others_wait_for_the_next(run: Run) -
         assert (report.waiting, report.running) == (0, 0)
         assert await double(5) == 10
         assert double.report().calls_at_once == 1
+
+    run(main())
+
+
+def test_calls_one_after_the_other_find_it_idle(run: Run) -> None:
+    async def main() -> None:
+        @infersdk.batched
+        async def echo(items: list[int]) -> list[int]:
+            await asyncio.sleep(0)
+            return items
+
+        assert [await echo(n) for n in range(10)] == list(range(10))
+        report = echo.report()
+        assert (report.calls_at_once, report.batches) == (10, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_every_call_ends_as_it_should(run: Run, seed: int) -> None:
+    """Calls that fail, are cancelled, run late, come in parts and with priorities, all at once."""
+    random = Random(seed)
+
+    @infersdk.batched(
+        max_batch_size=random.choice([1, 3, 8]),
+        instances=random.choice([1, 2]),
+        max_queue_size=random.choice([10, 1000]),
+    )
+    async def double(items: list[int]) -> list[int]:
+        for _ in range(random.randrange(4)):
+            await asyncio.sleep(0)
+        if any(item % 11 == 7 for item in items):
+            raise LookupError([item for item in items if item % 11 == 7])
+        return [2 * item for item in items]
+
+    async def call(number: int) -> None:
+        await turns(random.randrange(30))
+        timeout_s = random.choice([None, None, 1e-4, WAIT_S])
+        priority = random.randrange(3)
+        try:
+            if number % 5:
+                expected: Any = 2 * number
+                answer = await double(number, timeout_s=timeout_s, priority=priority)
+            else:
+                expected = [2 * n for n in range(number, number + 4)]
+                answer = await double.many(
+                    range(number, number + 4), timeout_s=timeout_s, priority=priority
+                )
+        except LookupError as error:
+            bad = error.args[0]
+            assert set(bad) <= set(range(number, number + (1 if number % 5 else 4)))
+        except DeadlineError:
+            assert timeout_s is not None
+        except OverloadedError:
+            pass
+        else:
+            assert answer == expected
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(call(number)) for number in range(400)]
+        for task in random.sample(tasks, 80):
+            await turns(random.randrange(3))
+            task.cancel()
+        answers = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), WAIT_S)
+        assert {type(answer) for answer in answers} <= {type(None), asyncio.CancelledError}, answers
+        await double.aclose()
+        report = double.report()
+        assert (report.waiting, report.running) == (0, 0)
 
     run(main())
 
