@@ -129,12 +129,9 @@ def count(monkeypatch):
 
 @pytest.fixture(scope="module")
 def factory():
-    import django
-    from django.conf import settings
+    from tests.web.django.project import set_up
 
-    if not settings.configured:
-        settings.configure(ALLOWED_HOSTS=["*"])
-        django.setup()
+    set_up()
     from django.test import RequestFactory
 
     return RequestFactory()

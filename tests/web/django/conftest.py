@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,18 @@ from typing import Any
 import pytest
 
 import infersdk
+from tests.web.django.project import set_up
 
 pytest.importorskip("django", reason="the tests of the Django app")
+
+# Looking for doctests imports every module, and these set Django up, or need it to be.
+collect_ignore = ["asgi.py", "settings.py", "strangers.py", "urls.py", "wsgi.py"]
 
 
 @pytest.fixture(scope="session")
 def django_project() -> None:
-    """Set Django up, once in a process, as it only can be."""
-    import django
-    from django.conf import settings
-
-    if not settings.configured:
-        os.environ["DJANGO_SETTINGS_MODULE"] = "tests.web.django.settings"
-        try:
-            django.setup()
-        finally:
-            # pytest-django takes a process with this variable for one that tests a Django project.
-            del os.environ["DJANGO_SETTINGS_MODULE"]
+    """Set Django up."""
+    set_up()
 
 
 @pytest.fixture(scope="session")
