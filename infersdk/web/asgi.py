@@ -293,6 +293,7 @@ class ASGIApp:
                     await _send(send, problem.reply(), http_method)
                     return
                 except _DisconnectedError:
+                    await _send(send, GONE, http_method)
                     return
 
         async def disconnected() -> bool:
@@ -300,8 +301,7 @@ class ASGIApp:
 
         answering = self._service.ahandle(http_method, path, header, body)
         reply = await while_connected(answering, disconnected)
-        if reply is not None:
-            await _send(send, reply, http_method)
+        await _send(send, GONE if reply is None else reply, http_method)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -333,13 +333,13 @@ class ASGIApp:
 class PredictorsMiddleware:
     """Let ``current_predictors`` mean this app's models while it answers a request.
 
-    Needed only where one process serves several apps with models of their own.
+    ``init_app`` of the adapters adds it. Elsewhere it is needed only in a process that serves several apps with
+    models of their own.
 
     Parameters
     ----------
     app : ASGI application
-        The app around which it is put, as frameworks do: ``app.add_middleware(PredictorsMiddleware,
-        infer=infer)``.
+        Around which it is put, as frameworks do: ``add_middleware(PredictorsMiddleware, infer=infer)``.
     infer : InferSDK
     """
 
@@ -390,6 +390,10 @@ async def _parts(message: MutableMapping[str, Any], receive: Receive) -> AsyncIt
 
 
 # -- replies -------------------------------------------------------------------------------------
+
+GONE = Reply(499, b"", ())
+"""For a client that went away. Servers send nothing more to it, but middleware waits for a response, and logs have
+its status."""
 
 _JSON = (b"content-type", b"application/json")
 

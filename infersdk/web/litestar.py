@@ -15,6 +15,7 @@ from litestar import Request, Response, asgi
 from litestar.config.app import AppConfig
 from litestar.di import Provide
 from litestar.exceptions import NotFoundException
+from litestar.middleware import DefineMiddleware
 from litestar.plugins import InitPlugin
 from litestar.types import Receive, Scope, Send
 
@@ -70,6 +71,8 @@ class InferSDKPlugin(InitPlugin):
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the models' life around the app's own, their routes, and a handler for infersdk's errors."""
         app_config.lifespan.insert(0, self.infer.lifespan)
+        current: Any = PredictorsMiddleware  # Litestar's own types of messages are narrower
+        app_config.middleware.insert(0, DefineMiddleware(current, infer=self.infer))
         # The app's own handler, if it has one, stays.
         handlers: dict[Any, Any] = {InferSDKError: refuse, **app_config.exception_handlers}
         app_config.exception_handlers = handlers

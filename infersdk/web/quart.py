@@ -27,7 +27,6 @@ __all__ = ["InferSDK", "current_predictors"]
 _PREFIX = "INFERSDK_"
 _HTTP_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _DEFAULTS = Settings()
-_CLIENT_GONE = 499
 _TOO_LARGE = 413
 
 
@@ -165,7 +164,7 @@ async def _respond(http_method: str, path: str) -> Response:
             raise
         # The app's own limit is lower than that of the models.
         reply = body_too_large(current_app.config["MAX_CONTENT_LENGTH"], "more").reply()
-    return Response(status=_CLIENT_GONE) if reply is None else _response(reply)
+    return _response(asgi.GONE if reply is None else reply)
 
 
 async def _never() -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from infersdk.web.asgi import SMALL_DIGITS, InferSDK, below, collect, nothing_here
+from infersdk.web.asgi import GONE, SMALL_DIGITS, InferSDK, below, collect, nothing_here
 from infersdk.web.disconnects import while_connected
 from infersdk.web.problems import ProblemError
 from infersdk.web.service import JSON, Reply
@@ -78,8 +78,7 @@ class RSGIApp:
 
         answering = self._service.ahandle(http_method, path, header, body)
         reply = await while_connected(answering, disconnected)
-        if reply is not None:
-            _send(protocol, reply, http_method)
+        _send(protocol, GONE if reply is None else reply, http_method)
 
 
 def _send(protocol: Any, reply: Reply, http_method: str) -> None:

@@ -21,13 +21,10 @@ from starlette.routing import BaseRoute, Match, Route
 from infersdk.errors import InferSDKError
 from infersdk.predictors import current_predictors
 from infersdk.web import asgi
-from infersdk.web.asgi import ASGIApp, PredictorsMiddleware, below, route_path
+from infersdk.web.asgi import GONE, ASGIApp, PredictorsMiddleware, below, route_path
 from infersdk.web.problems import expected_problem
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors", "refuse"]
-
-_CLIENT_GONE = 499
-"""Nobody reads it; logs do."""
 
 
 class InferSDK(asgi.InferSDK):
@@ -96,7 +93,7 @@ class InferSDK(asgi.InferSDK):
         except ClientDisconnect:
             reply = None
         if reply is None:
-            return Response(status_code=_CLIENT_GONE)
+            reply = GONE
         return Response(reply.body, reply.status, dict(reply.headers))
 
     def _prepare(self, app: Starlette, url_prefix: str | None) -> str | None:
@@ -109,6 +106,7 @@ class InferSDK(asgi.InferSDK):
             raise RuntimeError("The app serves already; call init_app where the app is made")
         app.state.infersdk = self
         app.router.lifespan_context = self.lifespan_with(app.router.lifespan_context)
+        app.add_middleware(PredictorsMiddleware, infer=self)
         # The app's own handler, if it has one, stays.
         app.exception_handlers.setdefault(InferSDKError, refuse)
         prefix = self.settings.url_prefix if url_prefix is None else url_prefix

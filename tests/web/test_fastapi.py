@@ -18,6 +18,8 @@ from infersdk.types import Field, Signature
 
 pytest.importorskip("fastapi")
 
+from fastapi import Request
+
 
 @pytest.fixture
 def infer(iris: Any, mixed: Any) -> Iterator[Any]:
@@ -312,6 +314,38 @@ def test_a_model_as_a_dependency(shop: Any, client: Any, infer: Any, iris: Any) 
         for number in (0, 60, 140):
             reply = client.post(f"/{function.__name__}", json=_row(iris, number))
             assert reply.json() == iris.model.predict(iris.X.iloc[[number]])[0]
+
+
+def test_current_predictors_of_several_apps(iris: Any) -> None:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from infersdk.web.fastapi import InferSDK
+
+    clients = []
+    for name in ("one", "two"):
+
+        @asynccontextmanager
+        async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+            yield {"found": list(current_predictors)}
+
+        app = FastAPI(lifespan=lifespan)
+        infer = InferSDK({name: iris.path})
+        infer.init_app(app)
+        app.get("/async")(_names_async)
+        app.get("/thread")(_names)
+        clients.append(TestClient(app))
+    with clients[0], clients[1]:
+        for path in ("/async", "/thread"):
+            assert [client.get(path).json() for client in clients] == [["one"] * 2, ["two"] * 2]
+
+
+def _names(request: Request) -> list[str]:
+    return [*current_predictors, *request.state.found]
+
+
+async def _names_async(request: Request) -> list[str]:
+    return _names(request)
 
 
 def test_a_dependency_may_be_overridden(shop: Any, client: Any, infer: Any, iris: Any) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import infersdk
 from infersdk.errors import SessionError, UnknownModelError
+from infersdk.predictors import current_predictors
 from infersdk.runtime import Predictor
 
 pytest.importorskip("litestar")
@@ -58,10 +59,13 @@ def test_the_plugin_adds_the_models(infer: Any, iris: Any, root_path: str) -> No
 
 def test_a_model_as_a_dependency(infer: Any, iris: Any) -> None:
     from litestar import Litestar, post
+    from litestar.di import NamedDependency
+    from litestar.params import JSONBody
     from litestar.testing import TestClient
 
     @post("/ask")
-    async def ask(data: dict[str, Any], iris: Predictor) -> int:
+    async def ask(data: JSONBody[dict[str, Any]], iris: NamedDependency[Predictor]) -> int:
+        assert current_predictors["iris"] is iris
         return int((await iris.apredict(data))[0])
 
     app = Litestar([ask], plugins=[infer.plugin], dependencies={"iris": infer.provide("iris")})

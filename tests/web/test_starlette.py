@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -229,6 +230,47 @@ def test_a_second_init_app_is_refused(infer: Any) -> None:
     infer.init_app(app)
     with pytest.raises(RuntimeError, match="declare all of them in one InferSDK"):
         infer.init_app(app)
+
+
+@pytest.mark.parametrize("how", ["route", "endpoint"])
+@pytest.mark.parametrize("has_middleware", [False, True])
+def test_a_client_that_goes_away_cancels_its_work(how: str, has_middleware: bool) -> None:
+    from starlette.applications import Starlette
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from infersdk.web.starlette import InferSDK
+    from tests.web.asgi_driver import Exchange, run, until
+    from tests.web.test_asgi import Busy
+
+    async def program() -> None:
+        async with Busy() as busy:
+            infer = InferSDK({"slow": busy.predictor}, url_prefix="/models")
+            passed = []
+
+            async def slow(request: Request) -> Response:
+                return await infer.answer(request, "slow")
+
+            async def log(request: Request, call_next: Any) -> Any:
+                response = await call_next(request)
+                passed.append(response.status_code)
+                return response
+
+            app = Starlette(routes=[Route("/slow", slow, methods=["POST"])])
+            infer.init_app(app)
+            if has_middleware:
+                app.add_middleware(BaseHTTPMiddleware, dispatch=log)
+            exchange = Exchange("/slow" if how == "endpoint" else "/models/slow", [b"[[1, 2]]"])
+            task = asyncio.create_task(exchange.run(app))
+            await until(lambda: busy.under_way == busy.CALLS + 1)
+            exchange.gone.set()
+            await task
+            assert (busy.cancelled, busy.under_way, task.cancelling()) == (1, busy.CALLS, 0)
+            assert passed == [499] * has_middleware
+
+    run(program)
 
 
 def test_websockets_of_the_app_are_left_alone(infer: Any) -> None:
