@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import logging
 import os
 import sys
@@ -24,6 +25,7 @@ from types import CodeType, FunctionType, MethodType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from infersdk.decorators.call_sites import (
+    ASKING,
     CALL,
     CHANGING,
     NoSourceError,
@@ -41,6 +43,7 @@ logger = logging.getLogger("infersdk.accelerate")
 
 _MOST_WRAPPERS = 64
 _MOST_CODES = 4096
+_MOST_NAMED = 8
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -310,6 +313,7 @@ class _Acceleration:
         """Look into functions of this module as well, where they are called."""
         if not any(namespace is home for home in self._homes):
             self._homes.append(namespace)
+            self._codes.clear()
 
     def __reduce__(self) -> Any:
         # With a function that is pickled as a whole, as cloudpickle does it.
@@ -352,9 +356,8 @@ class _Acceleration:
         elif name in CHANGING:
 
             def of(value: Any) -> Any:
-                watched = known.get(id(value))
                 change = getattr(value, name)
-                return change if watched is None else _changing(change, watched)
+                return _changing(change, value) if is_model(value) else change
 
         else:
 
@@ -458,7 +461,16 @@ class _Acceleration:
     def report(self) -> AccelerationReport:
         """Say what became of each model."""
         models = tuple(watched.report(name) for name, watched in self.named().items())
-        return AccelerationReport(self._name, models, self._notes)
+        notes = self._notes
+        if not models and not notes:
+            asked = dict.fromkeys(
+                f"`{place.expression}.{place.method}`"
+                for place in self._places
+                if place.method in ASKING
+            )
+            looked = ", ".join(list(asked)[:_MOST_NAMED]) or "what it calls"
+            notes = (f"no model was seen so far at {looked}",)
+        return AccelerationReport(self._name, models, notes)
 
     def refresh(self) -> None:
         """Forget all Predictors and start over, also with models that were given up."""
@@ -513,14 +525,17 @@ def _shared(model: Any, name: str, options: Options, example: Any) -> WatchedMod
         return watched
 
 
-def _changing(method: Callable[..., Any], watched: WatchedModel) -> Callable[..., Any]:
-    """Call a method that changes its model."""
+def _changing(method: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """Call a method that changes its model, and tell all functions that ask it."""
 
     def change(*arguments: Any, **named: Any) -> Any:
         try:
             return method(*arguments, **named)
         finally:
-            watched.changed(f"the function called its `{method.__name__}`")
+            for _, watched_of in list(_all_watched):
+                watched = watched_of.get(id(model))
+                if watched is not None and watched.is_of(model):
+                    watched.changed(f"its `{method.__name__}` was called")
 
     return change
 
@@ -545,16 +560,17 @@ def _has_sites(code: CodeType) -> bool:
 
 
 def _was_handed_on(function: FunctionType) -> bool:
-    """Whether decorators below this one have seen the function, and given it back as it is.
+    """Whether decorators below this one have seen the function that this one is given.
 
-    ``@app.post("/score")`` does so: the app has the function already, which must therefore be changed
-    itself.
+    ``@app.post("/score")`` gives it back as it is: the app has the function already, which must therefore be
+    changed itself. While a function is being decorated nobody else has it.
     """
+    inner: Any = inspect.unwrap(function)
     try:
-        above = decorators(function.__code__, function.__globals__)
-    except NoSourceError:
+        above = decorators(inner.__code__, inner.__globals__)
+    except (AttributeError, NoSourceError):
         return False
-    ours = [i for i, item in enumerate(above) if _is_accelerate(item, function.__globals__)]
+    ours = [i for i, item in enumerate(above) if _is_accelerate(item, inner.__globals__)]
     return bool(ours) and ours[-1] < len(above) - 1
 
 

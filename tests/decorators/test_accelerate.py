@@ -24,7 +24,11 @@ import infersdk.api
 from infersdk.decorators import accelerate
 from infersdk.errors import InputError, OverloadedError, SessionError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    # What scikit-learn says of forests that are asked in threads.
+    pytest.mark.filterwarnings("ignore:.*sklearn.utils.parallel.*:UserWarning"),
+]
 
 model = None
 other = None
@@ -331,6 +335,7 @@ def test_what_is_no_model_is_left_alone(globals_):
 
     assert mixed("é", [3]) == ("é".encode(), ("own", "é"), [1, 3], super, ["a", "b"])
     assert mixed.report().models == ()
+    assert "`service.predict`" in mixed.report().notes[0]
 
 
 def test_the_model_is_the_model(globals_, iris):
@@ -493,9 +498,16 @@ def test_a_model_that_is_fitted_again_in_the_function(iris):
     assert score(X[0], 2 - y) == mine.predict_proba(X[:1])[0].tolist()
     assert state_of(score) == ["watching"]
     assert "fit" in score.report().models[0].reason
+
+    @accelerate
+    def learn(labels):
+        mine.fit(X, labels)
+
     for row in X[:8]:
         assert score(row) == pytest.approx(score.function(row), abs=1e-6)
     assert state_of(score) == ["converted"]
+    learn(y)
+    assert state_of(score) == ["watching"]
 
 
 def test_a_model_that_is_fitted_again_elsewhere(iris, monkeypatch):
@@ -879,9 +891,18 @@ def wrapped_below(row):
     return float(model.predict_proba([row])[0, 0])
 
 
+@accelerate(**NOW)
+@register
+@logged
+def registered_with_its_wrapper(row):
+    return float(model.predict_proba([row])[0, 0])
+
+
 def test_wrappers_below_are_looked_through(globals_, iris):
-    assert same(wrapped_below, iris[0].tolist()[:20])
-    assert state_of(wrapped_below) == ["converted"]
+    assert registered[-1] is registered_with_its_wrapper
+    for function in (wrapped_below, registered_with_its_wrapper):
+        assert same(function, iris[0].tolist()[:20])
+        assert state_of(function) == ["converted"]
 
 
 # -- threads, forks, life ------------------------------------------------------------------------
