@@ -6,7 +6,7 @@ from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
 from django.test.signals import setting_changed
 
-from infersdk.predictors import Predictors, add_resolver
+from infersdk.predictors import add_resolver
 from infersdk.predictors.server_process import role
 from infersdk.web.django import conf
 
@@ -34,16 +34,13 @@ class InferSDKConfig(AppConfig):
         from infersdk.web.django import checks
 
         checks.register()
-        add_resolver(_current, last=True)
+        add_resolver(conf.predictors, last=True)
         setting_changed.connect(conf.when_changed, dispatch_uid="infersdk")
         try:
-            predictors = conf.service().predictors
+            predictors = conf.predictors()
         except (ImproperlyConfigured, ImportError):
             if role() != "other":
                 raise
             return
-        predictors.prepare()
-
-
-def _current() -> Predictors:
-    return conf.service().predictors
+        if predictors is not None:
+            predictors.prepare()

@@ -24,7 +24,7 @@ from infersdk.web.settings import Settings
 if TYPE_CHECKING:
     from infersdk.web.service import Service
 
-__all__ = ["Imported", "imported", "read", "service", "when_changed"]
+__all__ = ["Imported", "imported", "predictors", "read", "service", "when_changed"]
 
 _OBSERVED = ("INFERSDK", "DATA_UPLOAD_MAX_MEMORY_SIZE")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
@@ -78,6 +78,20 @@ def service() -> Service:
         orjson is not installed.
     """
     return _services[-1] or _make()
+
+
+def predictors() -> Predictors | None:
+    """Return the project's models; None if it declares none, and others of the process may be meant.
+
+    Raises
+    ------
+    Exception
+        As :func:`service`.
+    """
+    made = _services[-1]
+    if made is None and not read().models:
+        return None
+    return (made or _make()).predictors
 
 
 def _make() -> Service:

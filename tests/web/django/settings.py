@@ -1,6 +1,7 @@
 """Settings of a small Django project, for the tests of its app.
 
-Servers that the tests start read them as they are; in the tests' own process ``INFERSDK`` is overridden.
+Servers that the tests start read them as they are; in the tests' own process there are no models unless
+``INFERSDK`` is overridden.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(os.environ.get("DJANGO_TEST_MODELS", "/nonexistent"))
+FOLDER = Path(os.environ.get("DJANGO_TEST_MODELS", ""))
 
 SECRET_KEY = "of tests"
 DEBUG = False
@@ -43,7 +44,7 @@ REST_FRAMEWORK: dict[str, Any] = {
     "UNAUTHENTICATED_USER": None,
 }
 INFERSDK: dict[str, Any] = {
-    "MODELS": {"iris": FOLDER / "iris.onnx"},
+    "MODELS": {"iris": FOLDER / "iris.onnx"} if "DJANGO_TEST_MODELS" in os.environ else {},
     "OPENING": os.environ.get("DJANGO_TEST_OPENING", "auto"),
 }
 LOGGING: dict[str, Any] = {

@@ -113,6 +113,11 @@ def test_other_models_of_the_process_do_not_hide_the_projects(folder: Path) -> N
     others.close()
 
 
+def test_a_project_without_models_leaves_the_word_to_others(folder: Path) -> None:
+    with overridden(INFERSDK={}), Predictors({"other": folder / "iris.onnx"}):
+        assert list(current_predictors) == ["other"]
+
+
 def test_changed_settings_have_models_of_their_own_until_they_are_changed_back(
     folder: Path,
 ) -> None:
