@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.exceptions import ImproperlyConfigured
-from django.test.signals import setting_changed
+from django.core.signals import setting_changed
 
 from infersdk.predictors import add_resolver
 from infersdk.predictors.server_process import role

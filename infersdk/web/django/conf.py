@@ -110,7 +110,7 @@ def _make() -> Service:
 
 
 def when_changed(*, setting: str, enter: bool, **_: Any) -> None:
-    """Receive ``django.test.signals.setting_changed``.
+    """Receive ``django.core.signals.setting_changed``.
 
     Parameters
     ----------
