@@ -21,7 +21,16 @@ from infersdk.convert import compare, parity
 from infersdk.convert import rows as row_access
 from infersdk.types import Signature, TensorSpec
 
-__all__ = ["AnswerCheck", "example_of", "form_of", "joint", "kept", "size_bytes"]
+__all__ = [
+    "AnswerCheck",
+    "example_of",
+    "form_of",
+    "is_given",
+    "joint",
+    "kept",
+    "name_of",
+    "size_bytes",
+]
 
 _KEPT_ROWS = 64
 _KEPT_BYTES = 2**20
@@ -89,6 +98,11 @@ def kept(rows: Any) -> Any:
     return (rows.iloc[:most] if hasattr(rows, "iloc") else rows[:most]).copy()
 
 
+def is_given(answer: Any) -> bool:
+    """Whether a Predictor may give an answer of this kind."""
+    return type(answer) in (np.ndarray, dict, list, tuple) or is_tensor(answer)
+
+
 def size_bytes(rows: Any) -> int:
     """Roughly how much memory kept rows take, where that may be much: of arrays, frames and tensors."""
     if isinstance(rows, (tuple, dict)):
@@ -154,7 +168,7 @@ class AnswerCheck:
     def other_kind(self, ours: Any, theirs: Any) -> str:
         """Say how an answer is another kind of object than the model's; "" where it is not."""
         if type(ours) is not type(theirs):
-            return f"the model answers with a {_name(theirs)}, not a {_name(ours)}"
+            return f"the model answers with a {name_of(theirs)}, not a {name_of(ours)}"
         if isinstance(theirs, np.ndarray):
             if ours.dtype.kind != theirs.dtype.kind:
                 return f"the model answers with {theirs.dtype}, not {ours.dtype}"
@@ -206,5 +220,6 @@ class AnswerCheck:
         return found.problems[0] if found.problems else ""
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
+    """Return a value's type with its module, as messages name it."""
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -36,8 +36,10 @@ from infersdk.decorators.answer_check import (
     AnswerCheck,
     example_of,
     form_of,
+    is_given,
     joint,
     kept,
+    name_of,
     size_bytes,
 )
 from infersdk.decorators.call_sites import CALL
@@ -243,7 +245,7 @@ class WatchedModel:
         self._methods: dict[str, _Method] = {}
         self._calls: list[Any] = []
         self._kept_bytes = 0
-        self._n_calls = self._n_conversions = self._n_refused = 0
+        self._n_calls = self._n_odd = self._n_conversions = self._n_refused = 0
         self._comparisons = self._mismatches = self._refused = self._failures = 0
         self._mark: Hashable = None
         self._look_at = 0.0
@@ -333,9 +335,12 @@ class WatchedModel:
             return call()
         own = _kept(rows)  # before the model, which may write to them
         answer = call()
-        start = None if own is None else self._watch(own)
-        if start is not None:
-            self._begin(start)
+        if not is_given(answer):
+            self._watch_odd(name, answer)
+        elif own is not None:
+            start = self._watch(own)
+            if start is not None:
+                self._begin(start)
         return answer
 
     def _served(self, method: _Method, rows: Any, call: Callable[[], Any]) -> Any:
@@ -470,6 +475,13 @@ class WatchedModel:
             self.state = "converting"
             self._n_conversions += 1
             return self._start
+
+    def _watch_odd(self, name: str, answer: Any) -> None:
+        """Count answers that no Predictor gives: to convert the model would be of no use."""
+        with self._lock:
+            self._n_odd += 1
+            if self.state == "watching" and self._n_odd >= EXAMPLE_CALLS and not self._n_calls:
+                self._give_up(f"`{name}` answers with a {name_of(answer)}, as no Predictor does")
 
     def _keep(self, rows: Any) -> None:
         self._kept_bytes += size_bytes(rows)

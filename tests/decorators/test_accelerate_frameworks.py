@@ -227,3 +227,22 @@ def test_texts():
     for text in [*texts, "", "très cheap", "GOOD!"]:
         check(ask, text)
     assert [report.state for report in ask.report().models] == ["converted"]
+
+
+def test_answers_that_no_predictor_gives():
+    import pandas as pd
+
+    sm = pytest.importorskip("statsmodels.api")
+    X = pd.DataFrame({"const": 1.0, "a": np.arange(20.0)})
+    results = sm.OLS(X["a"] * 2 + 1, X).fit()
+
+    @accelerate(**NOW)
+    def ask(rows):
+        return results.predict(rows)
+
+    for i in range(25):
+        rows = X.iloc[[i % 20]]
+        pd.testing.assert_series_equal(ask(rows), ask.function(rows))
+    (report,) = ask.report().models
+    assert report.state == "original"
+    assert "pandas.Series" in report.reason.replace("core.series.", "")
