@@ -90,9 +90,8 @@ def _after_fork() -> None:
 
 def _is_forked_by_gunicorn() -> bool:
     for module, function in _callers():
-        if module != __name__ and not module.startswith(
-            "gevent."
-        ):  # which may stand in for os.fork
+        # gevent may stand in for os.fork.
+        if module != __name__ and not module.startswith("gevent."):
             return (module, function) == ("gunicorn.arbiter", "spawn_worker")
     return False
 
