@@ -154,8 +154,8 @@ def openapi(service: Service, *, title: str = "Models", version: str = "1") -> d
         "paths": paths,
         "components": {"schemas": {"Problem": PROBLEM}},
     }
-    if prefix and prefix != "/":
-        document["servers"] = [{"url": prefix}]
+    # Without a prefix of its own it may be mounted anywhere: beside this document, which is below the same path.
+    document["servers"] = [{"url": prefix if prefix and prefix != "/" else "."}]
     return document
 
 

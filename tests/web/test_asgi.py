@@ -49,7 +49,8 @@ def test_the_source_models_answers_over_http(infer: InferSDK, iris: Any) -> None
             )
             assert (await client.get("/")).json() == {"models": ["iris"]}
             assert (await client.get("/iris")).json()["name"] == "iris"
-            assert (await client.get("/openapi.json")).json()["openapi"].startswith("3.1")
+            document = (await client.get("/openapi.json")).json()
+            assert document["servers"] == [{"url": "."}]  # wherever it is mounted
             refused = await client.post("/iris", json={})
             assert refused.status_code == 422
             assert len(refused.json()["errors"]) == 4
