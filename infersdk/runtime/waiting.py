@@ -19,8 +19,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from infersdk._native import Call, Completions, gives_up, set_cooperative_wait
@@ -32,8 +31,7 @@ _LOOK_S = 0.05
 """Between two looks whether an answer is still wanted, as in native waits."""
 
 
-@contextmanager
-def abandoned_when(is_gone: Callable[[], bool]) -> Iterator[None]:
+class abandoned_when:  # noqa: N801 - used as a function is; a generator would cost a request 2 us
     """Give up calls of this thread, or greenlet, that wait when nobody wants their answers any more.
 
     A call that is answered at once never asks. One that waits in a queue, or whose run of the model takes
@@ -47,11 +45,17 @@ def abandoned_when(is_gone: Callable[[], bool]) -> Iterator[None]:
     is_gone : callable
         Returns at once. An exception that it raises ends the call too.
     """
-    token = gives_up.set(is_gone)
-    try:
-        yield
-    finally:
-        gives_up.reset(token)
+
+    __slots__ = ("_is_gone", "_token")
+
+    def __init__(self, is_gone: Callable[[], bool]) -> None:
+        self._is_gone = is_gone
+
+    def __enter__(self) -> None:
+        self._token = gives_up.set(self._is_gone)
+
+    def __exit__(self, *error: object) -> None:
+        gives_up.reset(self._token)
 
 
 _call_later: Callable[..., Any] | None = None

@@ -33,6 +33,10 @@ RESERVED = frozenset({"health", "openapi.json"})
 """What models cannot be called, as the routes are."""
 
 
+_MOST_ROUTES = 1024
+"""Remembered; methods are not looked up here, so clients can make up any number."""
+
+
 class Service:
     """Answers the requests of one app.
 
@@ -60,6 +64,8 @@ class Service:
             )
         self._max_rows = self.settings.max_rows
         self._timeout_s = self.settings.timeout_s
+        # Of paths that were asked for; models can be added to an app, and are never taken away.
+        self._routes: dict[tuple[str, str], tuple[str, str | None]] = {}
 
     # -- one model's answer ----------------------------------------------------------------------
 
@@ -270,6 +276,14 @@ class Service:
 
     def _route(self, http_method: str, path: str) -> tuple[str, str | None]:
         """The model and method that a path names; for GET also a page of ours."""
+        found = self._routes.get((http_method, path))
+        if found is None:
+            found = self._read_route(http_method, path)
+            if len(self._routes) < _MOST_ROUTES:
+                self._routes[http_method, path] = found
+        return found
+
+    def _read_route(self, http_method: str, path: str) -> tuple[str, str | None]:
         parts = path.strip("/").split("/")
         name, method = parts[0], parts[1] if len(parts) == 2 else None
         if len(parts) > 2 or (name and name not in RESERVED and name not in self.predictors):

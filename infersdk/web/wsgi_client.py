@@ -41,20 +41,33 @@ def client_watch(environ: Mapping[str, Any]) -> Callable[[], bool] | None:
     """
     if not _GONE:
         return None
-    connection = next((environ[key] for key in _CONNECTIONS if key in environ), None)
-    try:
-        descriptor = connection.fileno() if connection is not None else -1
-    except (AttributeError, OSError, ValueError):
-        return None
-    if descriptor < 0:
-        return None
-    poll = _real_poll()
-    poll.register(descriptor, _GONE)  # what ends it altogether is always told
+    for key in _CONNECTIONS:
+        connection = environ.get(key)
+        if connection is not None:
+            return _Watch(connection)
+    return None
 
-    def is_gone() -> bool:
-        return bool(poll.poll(0))
 
-    return is_gone
+class _Watch:
+    """Asks the kernel about a connection; nearly all requests are answered before anything is asked."""
+
+    __slots__ = ("_connection", "_poll")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._poll: Any = None
+
+    def __call__(self) -> bool:
+        if self._poll is None:
+            try:
+                descriptor = self._connection.fileno()
+            except (AttributeError, OSError, ValueError):
+                return False  # nothing that can be asked
+            if descriptor < 0:
+                return False
+            self._poll = _real_poll()
+            self._poll.register(descriptor, _GONE)  # what ends it altogether is always told
+        return bool(self._poll.poll(0))
 
 
 def _real_poll() -> Any:
