@@ -114,6 +114,13 @@ def test_the_readme_begins_with_code_that_runs() -> None:
     assert [block.kind for block in FOUND["README.md"]].count("python") >= 3
 
 
+def test_every_example_is_in_their_readme() -> None:
+    readme = (ROOT / "examples" / "README.md").read_text()
+    for path in (ROOT / "examples").iterdir():
+        if not path.name.startswith("__") and path != ROOT / "examples" / "README.md":
+            assert f"`{path.stem if path.is_dir() else path.name}`" in readme, path.name
+
+
 PAGE = """
 <!-- setup
 n = 1
