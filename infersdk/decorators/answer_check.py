@@ -85,17 +85,22 @@ def _dtypes(frame: Any) -> Hashable:
 
 def kept(rows: Any) -> Any:
     """Return a copy of some rows of a call, which the app cannot change any more."""
-    if type(rows) is tuple:
-        return tuple(map(kept, rows))
-    if type(rows) is dict:
-        return {name: kept(part) for name, part in rows.items()}
-    shape = getattr(rows, "shape", None)
-    if shape is None:
-        return copy.deepcopy(rows[:_KEPT_ROWS] if type(rows) is list else rows)
-    most = min(_KEPT_ROWS, max(_KEPT_BYTES // row_access.bytes_per_row(rows), 1))
+    if isinstance(rows, np.ndarray) and rows.ndim:
+        return rows[: _most(rows)].copy()
+    if hasattr(rows, "iloc"):
+        return rows.iloc[: _most(rows)].copy()
+    # Of tensors the first axis may be anything, and several belong together.
     if is_tensor(rows):
-        return rows[:most].detach().clone() if shape else rows.detach().clone()
-    return (rows.iloc[:most] if hasattr(rows, "iloc") else rows[:most]).copy()
+        return rows.detach().clone()
+    if type(rows) is tuple:
+        return tuple(part.copy() if isinstance(part, np.ndarray) else kept(part) for part in rows)
+    if type(rows) is dict:
+        return dict(zip(rows, kept(tuple(rows.values())), strict=True))
+    return copy.deepcopy(rows[:_KEPT_ROWS] if type(rows) is list else rows)
+
+
+def _most(rows: Any) -> int:
+    return min(_KEPT_ROWS, max(_KEPT_BYTES // row_access.bytes_per_row(rows), 1))
 
 
 def is_given(answer: Any) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -246,3 +249,35 @@ def test_answers_that_no_predictor_gives():
     (report,) = ask.report().models
     assert report.state == "original"
     assert "pandas.Series" in report.reason.replace("core.series.", "")
+
+
+ENDS_EARLY = """
+import torch
+from infersdk.decorators import accelerate
+
+net = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Linear(64, 3)).eval()
+
+
+@accelerate(shadow_calls=1)
+def ask(rows):
+    with torch.no_grad():
+        return net(rows)
+
+
+ask(torch.ones(1, 4))
+print(ask.report().models[0].state)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["", "from gevent import monkey; monkey.patch_all()"])
+def test_a_process_that_ends_while_a_model_is_converted(first, tmp_path):
+    pytest.importorskip("torch")
+    if first:
+        pytest.importorskip("gevent")
+    path = tmp_path / "ends_early.py"
+    path.write_text(first + ENDS_EARLY)
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "converting\n"), done.stderr
