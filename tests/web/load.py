@@ -62,6 +62,7 @@ class Load:
     delays_ms: tuple[int, ...] = (0, 0, 0, 40)
     headers: Mapping[str, str] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
+    bodies: set[bytes] = field(default_factory=set)
     sent_again: int = 0
 
     def __post_init__(self) -> None:
@@ -140,4 +141,5 @@ class Load:
             return Outcome(number, kind, sent_s, repr(error))
         if response.status != 200 or body not in self.expected:
             return Outcome(number, WRONG, sent_s, f"{response.status} {body[:200]!r}")
+        self.bodies.add(body)
         return Outcome(number, ANSWERED, sent_s)

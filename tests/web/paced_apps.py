@@ -1,7 +1,7 @@
 """Models behind each interface, in an app that takes as long as it is told and notes which requests it got.
 
 ``x-delay-ms`` is how long a request takes besides its model; its ``x-number`` is written to the file ``BEGUN``
-before anything else. With HELLO set there is no infersdk: what a server loses then, it loses by itself.
+before anything else. ``OPENING_S`` is how long its model takes to open. With HELLO set there is no infersdk: what a server loses then, it loses by itself.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ else:
     from infersdk.web import asgi as asgi_adapter
     from infersdk.web import flask as flask_adapter
 
-    _models = {"iris": os.environ["MODEL"]}
+    def _source() -> str:
+        time.sleep(float(os.environ.get("OPENING_S", "0")))  # a large model
+        return os.environ["MODEL"]
+
+    _models = {"iris": _source}
     _wsgi = Flask(__name__)
     flask_adapter.InferSDK(_wsgi, models=_models, url_prefix="/models")
     _infer = asgi_adapter.InferSDK(_models, url_prefix="/models")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["SERVERS", "RunningServer", "free_port", "poll_until", "serve"]
+__all__ = ["SERVERS", "RunningServer", "children_of", "free_port", "poll_until", "serve"]
 
 ROOT = Path(__file__).parents[2]
 START_S = 60
@@ -34,7 +34,8 @@ _UVICORN = ("uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--no-access-l
 # Granian's workers do not hear a stop while they import the app: the timeout ends those.
 _GRANIAN = (
     *("granian", "--host", "127.0.0.1", "--port", "{port}", "--workers", "2"),
-    *("--workers-kill-timeout", "5", "--respawn-interval", "1"),
+    # The interval must be longer than an app takes to start.
+    *("--workers-kill-timeout", "5", "--respawn-interval", "4"),
 )
 
 SERVERS: Mapping[str, tuple[str, ...]] = {
@@ -52,12 +53,13 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
     ),
     "gunicorn uvicorn": (*_GUNICORN, "--worker-class", "uvicorn_worker.UvicornWorker"),
     "uvicorn": _UVICORN,
-    "uvicorn workers": (*_UVICORN, "--workers", "2"),
+    # How long a new worker may take to start, at a reload.
+    "uvicorn workers": (*_UVICORN, "--workers", "2", "--timeout-worker-healthcheck", "60"),
     "granian asgi": (*_GRANIAN, "--interface", "asgi"),
     "granian rsgi": (*_GRANIAN, "--interface", "rsgi"),
     "granian wsgi": (*_GRANIAN, "--interface", "wsgi", "--blocking-threads", "2"),
 }
-"""What follows ``python -m`` for each server; the app comes last. Two workers, except for ``uvicorn``."""
+"""The command of each server; the app comes last. Two workers, except for ``uvicorn``."""
 
 _NEEDS = {"gunicorn gevent": "gevent", "gunicorn uvicorn": "uvicorn_worker"}
 
@@ -100,8 +102,7 @@ class RunningServer:
 
     def workers(self) -> set[int]:
         """Process ids of its children that serve. Linux only."""
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return {int(pid) for pid in listed.split() if _serves(pid)}
+        return children_of(self.process.pid)
 
     def signal(self, number: int) -> None:
         """Send a signal to the first process."""
@@ -114,6 +115,12 @@ class RunningServer:
     def log(self) -> str:
         """What the server and the app have written to stdout and stderr."""
         return self._log_path.read_text(errors="replace")
+
+
+def children_of(pid: int) -> set[int]:
+    """Process ids of a process's children that serve. Linux only."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in listed.split() if _serves(child)}
 
 
 def _serves(pid: str) -> bool:
@@ -140,7 +147,7 @@ def serve(
     Parameters
     ----------
     server : str or sequence of str
-        A key of `SERVERS`, or the arguments of ``python -m``, with ``{port}`` where that belongs.
+        A key of `SERVERS`, or a command, with ``{port}`` where that belongs.
     app : str
         ``module:attribute``, imported from ``folder``; nothing where the arguments say it already.
     folder : Path
@@ -167,7 +174,7 @@ def serve(
         log_path = folder / "server.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments, *options, *([app] if app else [])],
+                [*_program(arguments[0]), *arguments[1:], *options, *([app] if app else [])],
                 cwd=folder,
                 env={
                     **os.environ,
@@ -190,6 +197,12 @@ def serve(
             return
         finally:
             _stop(process)
+
+
+def _program(name: str) -> list[str]:
+    """The command as users start it. gunicorn that was started as a module cannot replace its own binary."""
+    script = Path(sys.executable).with_name(name)
+    return [str(script)] if script.exists() else [sys.executable, "-m", name]
 
 
 def free_port() -> int:

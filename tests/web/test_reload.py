@@ -21,7 +21,7 @@ import pytest
 
 import infersdk
 from tests.web.load import REFUSED, UNANSWERED, Load
-from tests.web.servers import SERVERS, RunningServer, poll_until, serve
+from tests.web.servers import SERVERS, RunningServer, children_of, poll_until, serve
 
 pytestmark = [
     pytest.mark.slow,
@@ -149,6 +149,43 @@ def test_a_stop_answers_what_was_begun(deployment: Deployment) -> None:
     # uvicorn ends by the signal that it was sent, once it is done.
     assert status == (-signal.SIGTERM if deployment.kind == "uvicorn" else 0), server.log()[-2000:]
     assert "Traceback" not in server.log(), server.log()[-2000:]
+
+
+def test_a_second_master_of_gunicorn_takes_over_without_a_pause(
+    models: Path, tmp_path: Path
+) -> None:
+    """USR2, and TERM to the first once the second's workers have opened their models."""
+    shutil.copy(models / "old.onnx", tmp_path / "iris.onnx")
+    begun, pid_file = tmp_path / "begun", tmp_path / "server.pid"
+    environment = {"MODEL": str(tmp_path / "iris.onnx"), "BEGUN": str(begun), "OPENING_S": "1"}
+    with serve(
+        "gunicorn gthread",
+        "tests.web.paced_apps:wsgi",
+        tmp_path,
+        ready="/models/health/ready",
+        environment=environment,
+        options=("--pid", str(pid_file)),
+    ) as server:
+        deployment = Deployment("gunicorn gthread", server, tmp_path)
+        with deployment.load(OLD, NEW) as load:
+            assert poll_until(lambda: load.answered() > N_ANSWERS), load.count()
+            shutil.copy(models / "new.onnx", tmp_path / "next.onnx")
+            os.replace(tmp_path / "next.onnx", tmp_path / "iris.onnx")
+            server.signal(signal.SIGUSR2)
+            assert poll_until(pid_file.with_suffix(".pid.2").exists)
+            second = int(pid_file.with_suffix(".pid.2").read_text())
+            assert poll_until(lambda: len(children_of(second)) == 2)
+            before = load.answered()
+            assert poll_until(lambda: NEW in load.bodies), load.count()
+            # Its workers answer, one second after they were there. The first ones did so all the time.
+            assert load.answered() > before + N_ANSWERS
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
+            n = load.answered()
+            assert poll_until(lambda: load.answered() > n + N_ANSWERS), load.count()
+        assert not load.failures(), (load.count(), load.failures()[:5], server.log()[-2000:])
+        headers = {"content-type": "application/json"}
+        assert server.request("POST", "/models/iris", ROW, headers) == (200, NEW)
 
 
 @pytest.mark.parametrize(("kind", "ends"), [("gunicorn sync", True), ("uvicorn workers", False)])
