@@ -8,10 +8,10 @@
     converted   the Predictor answers
     original    the model answers for good; the reason says why
 
-``converting`` is as long as there is no Predictor. ``comparing`` ends for each method, and for each form of rows
-(`answer_check`), by itself. Whatever is not sure is asked of the model itself, with the arguments as they came:
-a form that was not compared, more arguments than the rows, rows that the Predictor refuses. An answer that
-is too far off, or errors that come again, make the model ``original``, and one warning is logged.
+Each method, and each form of rows (`answer_check`), is compared by itself; the model is ``converted`` with the first
+of them. Whatever is not sure is asked of the model itself, with the arguments as they came: a form that was not
+compared, more arguments than the rows, rows that the Predictor refuses. An answer that is too far off, or errors
+that come again, make the model ``original``, and one warning is logged.
 
 A model is held weakly. When it is gone, so is what is known about it, before another object can have its id.
 """
