@@ -44,7 +44,8 @@ async def while_connected(
         answer: _Answer = stop.value
         return answer
     task = asyncio.current_task()
-    assert task is not None
+    if task is None:  # a server with tasks of its own, which nobody else can cancel
+        return await _go_on(answering, waits_for)
     before = task.cancelling()
     gone = False
 
