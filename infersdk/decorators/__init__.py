@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from infersdk.decorators.accelerate import AcceleratedFunction, AccelerationReport, accelerate
+from infersdk.decorators.accelerate import AcceleratedFunction, accelerate
+from infersdk.decorators.acceleration_report import AccelerationReport
 from infersdk.decorators.batched import batched
 from infersdk.decorators.batched_async import AsyncBatchedFunction
 from infersdk.decorators.batched_function import BatchedFunction

@@ -20,10 +20,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
+from infersdk.decorators.acceleration_report import AccelerationReport
 from infersdk.decorators.call_sites import (
     ASKING,
     CALL,
@@ -33,11 +33,11 @@ from infersdk.decorators.call_sites import (
     decorators,
     with_sites,
 )
-from infersdk.decorators.watched_model import ModelReport, Options, WatchedModel, is_model
+from infersdk.decorators.watched_model import Options, WatchedModel, is_model
 from infersdk.options import Batching, Execution
 from infersdk.runtime import Predictor
 
-__all__ = ["AcceleratedFunction", "AccelerationReport", "accelerate"]
+__all__ = ["AcceleratedFunction", "accelerate"]
 
 logger = logging.getLogger("infersdk.accelerate")
 
@@ -49,31 +49,6 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class AccelerationReport:
-    """What became of the models of an accelerated function; its ``str`` is for reading.
-
-    Parameters
-    ----------
-    function : str
-        The function's qualified name.
-    models : tuple of ModelReport
-        Those it has asked so far, in the order in which they were first met.
-    notes : tuple of str
-        Why it is not accelerated, if that is to be seen from the function itself.
-    """
-
-    function: str
-    models: tuple[ModelReport, ...]
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        lines = [f"{self.function}: {len(self.models)} model{'s' * (len(self.models) != 1)}"]
-        lines += [f"  - {note}" for note in self.notes]
-        lines += ["  " + str(model).replace("\n", "\n  ") for model in self.models]
-        return "\n".join(lines)
 
 
 class AcceleratedFunction(Protocol[P, R_co]):

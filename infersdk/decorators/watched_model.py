@@ -18,7 +18,6 @@ A model is held weakly. When it is gone, so is what is known about it, before an
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import sys
@@ -29,9 +28,10 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from infersdk.convert import registry
+from infersdk.decorators.acceleration_report import ModelReport, State
 from infersdk.decorators.answer_check import (
     AnswerCheck,
     example_of,
@@ -42,6 +42,7 @@ from infersdk.decorators.answer_check import (
     name_of,
     size_bytes,
 )
+from infersdk.decorators.background import in_background
 from infersdk.decorators.call_sites import CALL
 from infersdk.decorators.model_mark import mark_of
 from infersdk.errors import (
@@ -52,14 +53,10 @@ from infersdk.errors import (
 )
 from infersdk.options import Batching, Execution
 from infersdk.runtime import Predictor
-from infersdk.runtime.waiting import greenlets
-from infersdk.types import ParityReport, Plan
 
-__all__ = ["Asked", "ModelReport", "Options", "State", "WatchedModel", "is_model"]
+__all__ = ["Asked", "Options", "WatchedModel", "is_model"]
 
 logger = logging.getLogger("infersdk.accelerate")
-
-State = Literal["watching", "converting", "comparing", "converted", "original"]
 
 EXAMPLE_CALLS = 20
 """Calls whose rows are the example, where none was given."""
@@ -114,69 +111,6 @@ class Options:
     background: bool
     execution: Execution | None
     batching: Batching | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReport:
-    """What became of one model of an accelerated function.
-
-    Parameters
-    ----------
-    name : str
-        The expression by which the function gets it.
-    kind : str
-        Its class.
-    state : {"watching", "converting", "comparing", "converted", "original"}
-    reason : str
-        Why it is in this state; for "original" what differed or failed.
-    plan : Plan or None
-        The Predictor's, where there is one.
-    parity : ParityReport or None
-        The proof of its conversion.
-    comparisons : int
-        Calls that both the model and its Predictor answered.
-    mismatches : int
-        Of these, those with answers of another kind or too far off.
-    refused : int
-        Calls that the Predictor refused; the model answered them.
-    failures : int
-        Errors of the Predictor; the model answered.
-    max_abs_error : float
-        The largest difference that was seen.
-    methods : tuple of str
-        Those that the Predictor answers by now.
-    """
-
-    name: str
-    kind: str
-    state: State
-    reason: str
-    plan: Plan | None
-    parity: ParityReport | None
-    comparisons: int
-    mismatches: int
-    refused: int
-    failures: int
-    max_abs_error: float
-    methods: tuple[str, ...]
-
-    def __str__(self) -> str:
-        lines = [f"{self.name} ({self.kind}): {self.state}"]
-        if self.reason:
-            lines[0] += f": {self.reason}"
-        if self.methods:
-            lines.append(f"  its Predictor answers {', '.join(self.methods)}")
-        if self.comparisons:
-            lines.append(
-                f"  {self.comparisons} calls compared, {self.mismatches} mismatches, "
-                f"max abs error {self.max_abs_error:.3g}"
-            )
-        if self.refused or self.failures:
-            lines.append(f"  {self.refused} calls refused, {self.failures} failed")
-        for part in (self.plan, self.parity):
-            if part is not None:
-                lines.append("  " + str(part).replace("\n", "\n  "))
-        return "\n".join(lines)
 
 
 def is_model(value: Any) -> bool:
@@ -493,7 +427,7 @@ class WatchedModel:
             self._convert(start)
             return
         try:
-            _in_background(partial(self._convert, start), name=f"infersdk-accelerate-{self.name}")
+            in_background(partial(self._convert, start), name=f"infersdk-accelerate-{self.name}")
         except RuntimeError:  # no thread to be had
             logger.warning("`%s`: no thread to convert it in", self.name, exc_info=True)
             self.stop_waiting()
@@ -640,41 +574,6 @@ def _kept(rows: Any) -> Any:
         return None
 
 
-_EXIT_S = 30.0
-
-_under_way: set[Callable[[float], object]] = set()
-"""Waits for each conversion in a thread."""
-
-
-def _in_background(work: Callable[[], None], *, name: str) -> None:
-    if "gevent" in sys.modules and greenlets.active():
-        # A thread of gevent's would be a greenlet, and hold up all others.
-        from gevent import get_hub
-
-        wait = get_hub().threadpool.spawn(work).wait
-    else:
-        thread = threading.Thread(target=work, name=name, daemon=True)
-        thread.start()
-        wait = thread.join
-    _under_way.difference_update([each for each in _under_way if _has_ended(each)])
-    _under_way.add(wait)
-
-
-def _has_ended(wait: Any) -> bool:
-    owner = wait.__self__
-    return not owner.is_alive() if isinstance(owner, threading.Thread) else bool(owner.ready())
-
-
-def _finish() -> None:
-    """At exit: exporters' native threads abort a process that ends while they work."""
-    until = time.monotonic() + _EXIT_S
-    for wait in list(_under_way):
-        wait(max(until - time.monotonic(), 0.0))
-
-
-atexit.register(_finish)
-
-
 _watched: weakref.WeakSet[WatchedModel] = weakref.WeakSet()
 
 
@@ -682,7 +581,6 @@ def _forget_the_parents_threads() -> None:
     """In the child of a fork: conversions that were under way go on in the parent only."""
     global _converting
     _converting = threading.Lock()
-    _under_way.clear()
     for watched in list(_watched):
         watched.stop_waiting()
 

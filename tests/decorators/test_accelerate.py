@@ -972,7 +972,7 @@ def test_after_a_fork(globals_, iris, when, monkeypatch):
     if when == "converting":
         # A thread that the child will not have.
         with monkeypatch.context() as patch:
-            patch.setattr(watched_model, "_in_background", lambda work, name: None)
+            patch.setattr(watched_model, "in_background", lambda work, name: None)
             ask(accelerated, X[:2])
     elif when == "converted":
         ask(accelerated, X[:2])

@@ -291,7 +291,7 @@ def parsed_ini(text):
 )
 def test_real_code_and_all_that_it_calls(function, arguments):
     accelerated = accelerate(function)
-    assert accelerated.report().notes == ()
+    assert "as it is" not in str(accelerated.report())
     assert accelerated(*arguments) == function(*arguments)
 
 
