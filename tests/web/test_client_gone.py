@@ -22,11 +22,12 @@ pytestmark = [
 ]
 
 APP = """
-from flask import Flask
+from flask import Flask, request
 
 import infersdk
 from infersdk.predictors import ModelConfig
 from infersdk.web.flask import InferSDK
+from infersdk.web.wsgi_client import while_client_waits
 
 app = Flask(__name__)
 paced = ModelConfig(
@@ -37,6 +38,12 @@ paced = ModelConfig(
     warm_up_rows={"value": [1.0], "index": [0], "steps": [100_000.0]},
 )
 infer = InferSDK(app, models={"paced": paced}, url_prefix="/models", timeout_s=100)
+
+
+@app.post("/own")
+def own():
+    with while_client_waits(request.environ):
+        return infer["paced"](request.get_json()).tolist()
 
 
 @app.get("/stats")
@@ -59,12 +66,14 @@ def options(*more: str) -> tuple[str, ...]:
     return ("gunicorn", "--bind", "127.0.0.1:{port}", "--timeout", "60", *more)
 
 
-def ask(server: RunningServer, steps: float) -> http.client.HTTPConnection:
+def ask(
+    server: RunningServer, steps: float, path: str = "/models/paced"
+) -> http.client.HTTPConnection:
     """Send a request, and do not wait for the answer."""
     connection = server.connect(60)
     row = json.dumps({"value": [4.0], "index": [0], "steps": [steps]})
     headers = {"content-type": "application/json"}
-    connection.request("POST", "/models/paced", row, headers)
+    connection.request("POST", path, row, headers)
     return connection
 
 
@@ -83,10 +92,11 @@ def stats(server: RunningServer) -> dict[str, int]:
 
 def test_a_worker_that_runs_for_nobody_is_free_again(folder: Path) -> None:
     with serve(options(), "app:app", folder, ready="/models/health/ready") as server:
-        endless = ask(server, ENDLESS)
-        behind = ask(server, 10)  # waits for the only worker
-        endless.close()
-        assert answer(behind) == [18.0]
+        for path in ("/models/paced", "/own"):
+            endless = ask(server, ENDLESS, path)
+            behind = ask(server, 10)  # waits for the only worker
+            endless.close()
+            assert answer(behind) == [18.0]
         assert server.workers()  # it was not killed for its timeout
         assert "timeout" not in server.log().lower()
 
