@@ -64,6 +64,7 @@ class Service:
             )
         self._max_rows = self.settings.max_rows
         self._timeout_s = self.settings.timeout_s
+        self._found: dict[tuple[str, str | None], tuple[Predictor, str]] = {}
         # Of paths that were asked for; models can be added to an app, and are never taken away.
         self._routes: dict[tuple[str, str], tuple[str, str | None]] = {}
 
@@ -127,17 +128,20 @@ class Service:
             await loop.run_in_executor(None, self.predictors.__getitem__, name)
 
     def _find(self, name: str, method: str | None) -> tuple[Predictor, str]:
-        predictors = self.predictors
-        predictor = predictors[name]
-        allowed = predictors.config(name).methods
+        predictor = self.predictors[name]
+        found = self._found.get((name, method))
+        if found is None or found[0] is not predictor:
+            found = predictor, self._method(name, method, predictor)
+            self._found[name, method] = found
+        return found
+
+    def _method(self, name: str, method: str | None, predictor: Predictor) -> str:
+        known = self.predictors.config(name).methods or [
+            known.name for known in predictor.signature.methods
+        ]
         if method is None:
-            if allowed:
-                return predictor, allowed[0]
-            return predictor, predictor.signature.methods[0].name
-        if (allowed is not None and method not in allowed) or (
-            predictor.signature.method(method) is None
-        ):
-            known = allowed or [known.name for known in predictor.signature.methods]
+            return known[0]
+        if method not in known:
             raise ProblemError(
                 404,
                 "unknown-method",
@@ -145,7 +149,7 @@ class Service:
                 f"Model `{name}` has no method `{method}`; it has: {', '.join(known)}",
                 model=name,
             )
-        return predictor, method
+        return method
 
     def _rows(self, body: bytes, header: Header) -> Any:
         if len(body) > self.settings.max_body_bytes:
