@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infersdk.decorators.accelerate import AcceleratedFunction, accelerate
-from infersdk.decorators.acceleration_report import AccelerationReport
+from infersdk.decorators.acceleration_report import AccelerationReport, ModelReport
 from infersdk.decorators.batched import batched
 from infersdk.decorators.batched_async import AsyncBatchedFunction
 from infersdk.decorators.batched_function import BatchedFunction
@@ -18,6 +18,7 @@ __all__ = [
     "BatchedFunction",
     "BatchedMethod",
     "BatchedReport",
+    "ModelReport",
     "accelerate",
     "batched",
 ]

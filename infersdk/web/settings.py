@@ -44,7 +44,7 @@ class Settings:
     url_prefix: str | None = None
     max_body_bytes: int = 16 * 2**20
     max_rows: int = 10_000
-    timeout_s: float | None = 30.0
+    timeout_s: float | None = 25.0  # before gunicorn, after 30 s, takes the worker for hung
     opening: Opening = "auto"
 
     def __post_init__(self) -> None:
