@@ -2,64 +2,60 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from infersdk.errors import InputError
-from infersdk.predictors import ModelConfig
-from infersdk.runtime import Predictor
-from infersdk.web.json_rows import InvalidJSON, decode, encode
-from infersdk.web.openapi import describe, openapi
+from infersdk.web import inspection
 from infersdk.web.service import Service
 
 __all__ = ["commands"]
 
-commands = AppGroup("infersdk", help="Models of the app.")
+
+class _Commands(AppGroup):
+    """Ends with the words of an InspectionError, and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except inspection.InspectionError as error:
+            raise click.ClickException(str(error)) from error
+
+
+commands = _Commands("infersdk", help="The app's models: list, check, describe and ask them.")
 
 
 @commands.command("list")
 def list_models() -> None:
     """List the models, opening none."""
-    predictors = _service().predictors
-    if not len(predictors):
-        click.echo("No model is declared.")
-        return
-    states = predictors.health()["models"]
-    _table(
-        ("model", "state", "source", "methods"),
-        [
-            (name, states[name]["state"], _source(config), ", ".join(config.methods or ["all"]))
-            for name, config in ((name, predictors.config(name)) for name in predictors)
-        ],
-    )
+    _show(inspection.list_models(_service()))
 
 
 @commands.command()
-def check() -> None:
-    """Open every model, warm it up, and say how it runs.
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+def check(models: tuple[str, ...]) -> None:
+    """Open models (by default all), warm them up, and say how they run.
 
-    Exit status: 0, or 1 if a model could not be opened.
+    Exit status: 0, or 1 if one of them failed.
     """
-    predictors = _service().predictors
-    failed = 0
-    for name in predictors:
-        try:
-            predictor = predictors[name]
-            predictor.warm_up(predictors.config(name).warm_up_rows)
-        except Exception as error:
-            failed += 1
-            click.secho(f"{name}: failed", fg="red", err=True)
-            click.echo(_indented(f"{type(error).__name__}: {error}"), err=True)
-        else:
-            click.secho(f"{name}: fine", fg="green")
-            _show_how_it_runs(predictor)
-    if failed:
-        raise click.ClickException(f"{failed} of {len(predictors)} models could not be opened")
+    for checked in inspection.check_models(_service(), models):
+        is_error = not checked.is_fine
+        click.secho(checked.headline, fg="red" if is_error else "green", err=is_error)
+        _show(checked.details, err=is_error)
+
+
+@commands.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="As the model's route gives it.")
+def info(model: str, as_json: bool) -> None:
+    """Show what MODEL takes and gives."""
+    if as_json:
+        click.echo(inspection.describe_as_json(_service(), model))
+    else:
+        _show(inspection.describe_model(_service(), model))
 
 
 @commands.command()
@@ -67,66 +63,27 @@ def check() -> None:
 @click.option("--method", help="Of the model; by default its main one.")
 @click.option(
     "--rows",
-    type=click.File("rb"),
     default="-",
-    show_default="standard input",
-    help="A file of JSON: a row, or a list of rows.",
+    metavar="FILE",
+    help="JSON: a row, or a list of rows; by default standard input.",
 )
-def predict(model: str, method: str | None, rows: Any) -> None:
+def predict(model: str, method: str | None, rows: str) -> None:
     """Answer rows of JSON with MODEL, in JSON.
 
-    Exit status: 0, or 1 if the rows do not fit, and each reason on standard error.
+    Exit status: 0, or 1 if the rows do not fit, with every reason on standard error.
     """
-    predictor = _open(model)
-    known = [item.name for item in predictor.signature.methods]
-    method = method or (_service().predictors.config(model).methods or known)[0]
-    if method not in known:
-        raise click.BadParameter(f"`{model}` has {', '.join(known)}", param_hint="--method")
-    try:
-        given = decode(rows.read())
-    except InvalidJSON as error:
-        raise click.ClickException(f"The rows are not JSON: {error}") from error
-    try:
-        answers = predictor(given) if method == "__call__" else getattr(predictor, method)(given)
-    except InputError as error:
-        reasons = predictor.check(given) or [error]
-        raise click.ClickException("\n".join(map(str, reasons))) from error
-    click.echo(encode({"answers": answers}))
-
-
-@commands.command()
-@click.argument("model")
-def info(model: str) -> None:
-    """Show what MODEL takes and gives."""
-    predictor = _open(model)
-    service = _service()
-    click.echo(f"{model}: {predictor.plan.kind}")
-    click.echo(f"methods: {', '.join(describe(service, model)['methods'])}")
-    signature = predictor.signature
-    _table(("input", "type"), [(value.name, str(value)) for value in signature.inputs])
-    _table(("output", "type"), [(value.name, str(value)) for value in signature.outputs])
-    if signature.fields:
-        _table(
-            ("field", "takes", "missing values"),
-            [
-                (
-                    field.name,
-                    field.dtype + (" (not read)" if field.input is None else ""),
-                    "refused" if field.missing == "refuse" else f"become {field.missing}",
-                )
-                for field in signature.fields
-            ],
-        )
+    click.echo(inspection.answer_rows(_service(), model, method, rows))
 
 
 @commands.command("openapi")
-def show_openapi() -> None:
+@click.option("--title", default="Models", show_default=True)
+@click.option("--version", "api_version", default="1", show_default=True)
+@click.option("--prefix", help="Where the routes are mounted; by default where the settings say.")
+def show_openapi(title: str, api_version: str, prefix: str | None) -> None:
     """Write the OpenAPI document of the models' routes, in JSON."""
-    service = _service()
-    for name in service.predictors:
-        _open(name)
-    document = json.loads(encode(openapi(service, title=current_app.name)))
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(
+        inspection.openapi_as_json(_service(), title=title, version=api_version, prefix=prefix)
+    )
 
 
 def _service() -> Service:
@@ -134,45 +91,6 @@ def _service() -> Service:
     return service
 
 
-def _open(name: str) -> Predictor:
-    """A model of the app, or the end of the command with one readable error."""
-    predictors = _service().predictors
-    if name not in predictors:
-        known = ", ".join(predictors) or "none"
-        raise click.BadParameter(f"no model `{name}` is declared; there is: {known}")
-    try:
-        return predictors[name]
-    except Exception as error:
-        raise click.ClickException(
-            f"{name} could not be opened\n{_indented(f'{type(error).__name__}: {error}')}"
-        ) from error
-
-
-def _show_how_it_runs(predictor: Predictor) -> None:
-    parity = predictor.parity
-    for text in (
-        f"plan: {predictor.plan}",
-        "parity: there was nothing to compare with" if parity is None else str(parity),
-        # The last of its lines is what follows from the measurements before it.
-        f"calibration: {str(predictor.calibration).splitlines()[-1]}",
-    ):
-        click.echo(_indented(text))
-
-
-def _source(config: ModelConfig) -> str:
-    """Where a model comes from, in a few words."""
-    source = config.source
-    if isinstance(source, str) or hasattr(source, "__fspath__"):
-        return str(source)
-    return getattr(source, "__qualname__", type(source).__qualname__)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
+def _show(lines: Iterable[str], *, err: bool = False) -> None:
+    for line in lines:
+        click.echo(line, err=err)

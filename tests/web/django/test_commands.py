@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from infersdk.web import inspection
+
 pytestmark = pytest.mark.usefixtures("served")
 
 
@@ -17,26 +19,33 @@ def run(*words: str) -> str:
     from django.core.management import call_command
 
     out = io.StringIO()
-    call_command("infersdk", *words, stdout=out, stderr=out, skip_checks=True)
+    call_command("infersdk", *words, stdout=out, stderr=out, skip_checks=True, no_color=True)
     return out.getvalue()
 
 
-def test_list_opens_nothing(folder: Path) -> None:
+@pytest.fixture
+def service(served: Any) -> Any:
+    from infersdk.web.django import conf
+
+    return conf.service()
+
+
+def test_list(folder: Path) -> None:
     from django.test import override_settings
+
+    from infersdk.web.django import conf
 
     values = {"MODELS": {"iris": folder / "iris.onnx", "by-name": "shop.models:load"}}
     with override_settings(INFERSDK=values):
-        lines = [line.split() for line in run("list").splitlines()]
-    assert lines == [
-        ["iris", "new", str(folder / "iris.onnx")],
-        ["by-name", "new", "shop.models:load"],
-    ]
+        lines = run("list").splitlines()
+        assert lines == inspection.list_models(conf.service())
+    assert lines[-1].split() == ["by-name", "new", "shop.models:load", "all"]
 
 
-def test_check_shows_the_plan_and_the_proof() -> None:
+def test_check() -> None:
     text = run("check")
-    assert "iris: plan onnx; predict" in text
-    assert "parity: equal on 150 example" in text
+    assert "iris: fine\n  plan: onnx" in text
+    assert "few: fine\n" in text
     assert "few" not in run("check", "iris")
 
 
@@ -45,25 +54,23 @@ def test_check_fails_where_a_model_does_and_tries_the_others(folder: Path, tmp_p
     from django.test import override_settings
 
     values = {"MODELS": {"gone": tmp_path / "gone.onnx", "iris": folder / "iris.onnx"}}
-    out = io.StringIO()
+    out, err = io.StringIO(), io.StringIO()
     with (
         override_settings(INFERSDK=values),
-        pytest.raises(CommandError, match="1 of the models failed: gone"),
+        pytest.raises(CommandError, match=r"^1 of 2 models failed: gone$") as caught,
     ):
-        call_command("infersdk", "check", stdout=out, stderr=out, skip_checks=True)
-    assert "gone: " in out.getvalue()
-    assert "iris: plan onnx" in out.getvalue()
+        call_command("infersdk", "check", stdout=out, stderr=err, skip_checks=True, no_color=True)
+    assert caught.value.returncode == 1
+    assert err.getvalue().startswith("gone: failed\n  ArtifactError: ")
+    assert out.getvalue().startswith("iris: fine\n  plan: onnx")
 
 
-def test_info() -> None:
-    described = json.loads(run("info", "iris"))
-    assert described["name"] == "iris"
-    assert described["parity"]["passed"]
+def test_info(service: Any, client: Any) -> None:
+    assert run("info", "iris").splitlines() == inspection.describe_model(service, "iris")
+    assert json.loads(run("info", "iris", "--json")) == client.get("/models/iris").json()
 
 
-def test_predict_answers_as_the_source_model(
-    iris: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict(iris: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, X = iris
     path = tmp_path / "rows.json"
     path.write_text(json.dumps(X.iloc[:3].to_dict("records")))
@@ -74,7 +81,7 @@ def test_predict_answers_as_the_source_model(
     assert json.loads(run("predict", "iris"))["answers"] == model.predict(X.iloc[:3]).tolist()
 
 
-def test_predict_says_what_does_not_fit(tmp_path: Path) -> None:
+def test_commands_say_what_is_wrong(tmp_path: Path) -> None:
     from django.core.management import CommandError
 
     path = tmp_path / "rows.json"
@@ -83,13 +90,16 @@ def test_predict_says_what_does_not_fit(tmp_path: Path) -> None:
         run("predict", "iris", "--rows", str(path))
     with pytest.raises(CommandError, match="No such file"):
         run("predict", "iris", "--rows", str(tmp_path / "none"))
-    with pytest.raises(CommandError, match="No model `nobody`"):
-        run("predict", "nobody", "--rows", str(path))
+    with pytest.raises(CommandError, match="it has: predict_proba"):
+        run("predict", "few", "--method", "predict")
+    for word in ("predict", "info", "check"):
+        with pytest.raises(CommandError, match="there is `iris`, `few`"):
+            run(word, "nobody")
 
 
 def test_openapi() -> None:
-    document = json.loads(run("openapi", "--title", "Flowers"))
-    assert document["info"]["title"] == "Flowers"
+    document = json.loads(run("openapi", "--title", "Flowers", "--version", "3"))
+    assert document["info"] == {"title": "Flowers", "version": "3"}
     assert document["servers"] == [{"url": "/models"}]
     moved = json.loads(run("openapi", "--prefix", "api/v1"))
     assert moved["servers"] == [{"url": "/api/v1"}]
