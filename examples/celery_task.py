@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
-from celery.utils.log import get_task_logger
+from celery.utils.log import get_logger
 
 import infersdk
 from infersdk.predictors import Predictors
@@ -37,7 +37,7 @@ if app.conf.broker_url == "filesystem://":
         "control_folder": str(FOLDER / "control"),
     }
 
-logger = get_task_logger(__name__)
+logger = get_logger(__name__)
 models = Predictors({"iris": FOLDER / "iris.onnx"})
 
 

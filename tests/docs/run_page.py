@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 _STARTUP_S = 60
+_STOP_S = 10
 _FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -71,13 +72,15 @@ class Page:
     def _stop(self, named: str) -> None:
         server, log = self.servers.pop(named)
         early = server.poll()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
+        server.terminate()  # not its workers: Celery would start others
         try:
-            server.wait(20)
+            server.wait(_STOP_S)
         except subprocess.TimeoutExpired:
+            # Granian 2.8 never ends when it is asked to while one of its workers is starting.
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         if sys.exc_info()[1] is not None or early is not None:
             sys.stderr.write(f"--- {server.args!r} said:\n{log.read_text()}\n")
 
