@@ -25,7 +25,7 @@ KINDS = ("setosa", "versicolor", "virginica")
 
 
 def iris_model() -> Predictor:
-    """Train a model. Yours comes out of a file: ``InferSDK({"iris": "iris.onnx"})``."""
+    """Train a model. Yours comes out of a file: ``InferSDK(app, models={"iris": "iris.onnx"})``."""
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
 
@@ -49,7 +49,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 app = FastAPI(title="Flowers", lifespan=lifespan)
-infer = InferSDK({"iris": iris_model}, url_prefix="/models")
+infer = InferSDK(models={"iris": iris_model}, url_prefix="/models")
 infer.init_app(app, dependencies=[Depends(let_in)])
 
 Iris = Annotated[Predictor, Depends(infer.predictor("iris"))]

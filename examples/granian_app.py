@@ -12,4 +12,4 @@ from __future__ import annotations
 from examples.fastapi_app import iris_model
 from infersdk.web.asgi import InferSDK
 
-infer = InferSDK({"iris": iris_model}, timeout_s=5)
+infer = InferSDK(models={"iris": iris_model}, timeout_s=5)

@@ -20,7 +20,7 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from infersdk.predictors import Predictors, add_resolver, current_predictors
 from infersdk.predictors.registry import Opening
@@ -82,20 +82,25 @@ class InferSDK:
     Examples
     --------
     >>> from infersdk.web.asgi import InferSDK
-    >>> infer = InferSDK({"churn": "churn.onnx"})
+    >>> infer = InferSDK(models={"churn": "churn.onnx"})
     >>> app = infer.app  # uvicorn module:app
     """
 
     def __init__(
         self,
+        *misplaced: Never,
         models: Mapping[str, Any] | None = None,
-        *,
         url_prefix: str | None = None,
         max_body_bytes: int = _DEFAULTS.max_body_bytes,
         max_rows: int = _DEFAULTS.max_rows,
         timeout_s: float | None = _DEFAULTS.timeout_s,
         opening: Opening = "auto",
     ) -> None:
+        if misplaced:
+            raise TypeError(
+                f"Expected keyword arguments only, got {type(misplaced[0]).__name__}: write "
+                "InferSDK(models={...}). Only the adapters of FastAPI, Starlette, Flask and Quart take an app"
+            )
         self.settings = Settings(
             models=models or {},
             url_prefix=url_prefix,

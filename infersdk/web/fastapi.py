@@ -1,9 +1,9 @@
 """Models in a FastAPI app.
 
-Two lines in an app as it is::
+Two lines in an app::
 
-    infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
-    infer.init_app(app)
+    app = FastAPI()
+    infer = InferSDK(app, models={"churn": "churn.onnx"}, url_prefix="/models")
 
 The models' routes are then in the app's own documentation, with schemas made from the models. They are one
 plain route, behind the app's middleware: FastAPI's own way of reading and checking a body would cost as much
@@ -16,7 +16,7 @@ as ``infer.row_model("churn")``.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from infersdk.errors import MissingDependencyError
@@ -30,12 +30,14 @@ except ModuleNotFoundError as error:
 
 from infersdk.artifact import Artifact
 from infersdk.predictors import current_predictors
+from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.types import Signature
 from infersdk.web import starlette
 from infersdk.web.asgi import PredictorsMiddleware
 from infersdk.web.json_rows import decode, encode
 from infersdk.web.openapi import openapi
+from infersdk.web.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi.params import Depends
@@ -43,22 +45,58 @@ if TYPE_CHECKING:
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors"]
 
+_DEFAULTS = Settings()
+
 
 class InferSDK(starlette.InferSDK):
-    """The models of a FastAPI app; see :class:`infersdk.web.asgi.InferSDK` for the parameters.
+    """The models of a FastAPI app.
+
+    ``InferSDK(app, models=...)``, or ``infer = InferSDK(models=...)`` and then ``infer.init_app(app)``: where
+    the app is made later, or the models' routes need dependencies.
+
+    Parameters
+    ----------
+    app : fastapi.FastAPI, optional
+        To be set up at once.
+    models, url_prefix, max_body_bytes, max_rows, timeout_s, opening
+        As for :class:`infersdk.web.asgi.InferSDK`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is not valid.
+    RuntimeError
+        As :meth:`init_app`.
 
     Examples
     --------
     >>> from fastapi import FastAPI
     >>> from infersdk.web.fastapi import InferSDK
     >>> app = FastAPI()
-    >>> infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
-    >>> infer.init_app(app)
+    >>> infer = InferSDK(app, models={"churn": "churn.onnx"}, url_prefix="/models")
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        app: FastAPI | None = None,
+        *,
+        models: Mapping[str, Any] | None = None,
+        url_prefix: str | None = None,
+        max_body_bytes: int = _DEFAULTS.max_body_bytes,
+        max_rows: int = _DEFAULTS.max_rows,
+        timeout_s: float | None = _DEFAULTS.timeout_s,
+        opening: Opening = _DEFAULTS.opening,
+    ) -> None:
         self._dependencies: dict[str, Callable[[], Coroutine[Any, Any, Predictor]]] = {}
+        super().__init__(
+            app,
+            models=models,
+            url_prefix=url_prefix,
+            max_body_bytes=max_body_bytes,
+            max_rows=max_rows,
+            timeout_s=timeout_s,
+            opening=opening,
+        )
 
     def init_app(  # type: ignore[override]
         self,

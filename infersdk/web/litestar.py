@@ -2,7 +2,7 @@
 
 ::
 
-    infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
+    infer = InferSDK(models={"churn": "churn.onnx"}, url_prefix="/models")
     app = Litestar(plugins=[infer.plugin], dependencies={"churn": infer.provide("churn")})
 """
 

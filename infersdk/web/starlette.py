@@ -1,16 +1,17 @@
 """Models in a Starlette app.
 
-Two lines in an app as it is::
+Two lines in an app::
 
-    infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
-    infer.init_app(app)
+    app = Starlette()
+    infer = InferSDK(app, models={"churn": "churn.onnx"}, url_prefix="/models")
 
-``init_app`` puts the models' life around the app's own lifespan, adds the models' routes as one route of the
+``init_app``, which this calls, puts the models' life around the app's own lifespan, adds the models' routes as one route of the
 app (so that its middleware sees them), and lets infersdk's errors in the app's endpoints become problem JSON.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,24 +21,71 @@ from starlette.routing import BaseRoute, Match, Route
 
 from infersdk.errors import InferSDKError
 from infersdk.predictors import current_predictors
+from infersdk.predictors.registry import Opening
 from infersdk.web import asgi
 from infersdk.web.asgi import GONE, ASGIApp, PredictorsMiddleware, below, route_path
 from infersdk.web.problems import expected_problem
+from infersdk.web.settings import Settings
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors", "refuse"]
 
+_DEFAULTS = Settings()
+
 
 class InferSDK(asgi.InferSDK):
-    """The models of a Starlette app; see :class:`infersdk.web.asgi.InferSDK` for the parameters.
+    """The models of a Starlette app.
+
+    ``InferSDK(app, models=...)``, or where the app is made later ``infer = InferSDK(models=...)`` and then
+    ``infer.init_app(app)``.
+
+    Parameters
+    ----------
+    app : starlette.applications.Starlette, optional
+        To be set up at once.
+    models, url_prefix, max_body_bytes, max_rows, timeout_s, opening
+        As for :class:`infersdk.web.asgi.InferSDK`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A value is not valid.
+    RuntimeError
+        As :meth:`init_app`.
 
     Examples
     --------
     >>> from starlette.applications import Starlette
     >>> from infersdk.web.starlette import InferSDK
     >>> app = Starlette()
-    >>> infer = InferSDK({"churn": "churn.onnx"}, url_prefix="/models")
-    >>> infer.init_app(app)
+    >>> infer = InferSDK(app, models={"churn": "churn.onnx"}, url_prefix="/models")
     """
+
+    def __init__(
+        self,
+        app: Starlette | None = None,
+        *,
+        models: Mapping[str, Any] | None = None,
+        url_prefix: str | None = None,
+        max_body_bytes: int = _DEFAULTS.max_body_bytes,
+        max_rows: int = _DEFAULTS.max_rows,
+        timeout_s: float | None = _DEFAULTS.timeout_s,
+        opening: Opening = _DEFAULTS.opening,
+    ) -> None:
+        if app is not None and not isinstance(app, Starlette):
+            raise TypeError(
+                f"Expected an app, got {type(app).__name__}: write InferSDK(app, models={{...}}), "
+                "or InferSDK(models={...}) and then init_app(app)"
+            )
+        super().__init__(
+            models=models,
+            url_prefix=url_prefix,
+            max_body_bytes=max_body_bytes,
+            max_rows=max_rows,
+            timeout_s=timeout_s,
+            opening=opening,
+        )
+        if app is not None:
+            self.init_app(app)
 
     def init_app(self, app: Starlette, *, url_prefix: str | None = None) -> None:
         """Add the models to an app: their life, their routes, and a handler for infersdk's errors.

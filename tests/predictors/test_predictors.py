@@ -133,6 +133,32 @@ def test_close_takes_no_more_and_frees_what_was_loaded_here_only(path: Path) -> 
     own.close()
 
 
+def test_renew_begins_again_after_close_and_otherwise_does_nothing(
+    predictors: Predictors, path: Path
+) -> None:
+    predictors.renew()
+    assert predictors.state == "new"
+    first = predictors["iris"]
+    predictors.open()
+    predictors.renew()
+    assert predictors.state == "open"
+    assert predictors["iris"] is first
+    for _ in range(2):
+        predictors.close()
+        predictors.renew()
+        assert predictors.health() == {"state": "new", "models": {"iris": {"state": "new"}}}
+        predictors.open()
+        assert predictors.is_ready
+        assert predictors["iris"] is not first
+        assert predictors["iris"].predict([ROW]).tolist() == [0]
+    with pytest.raises(ClosedError):
+        first.predict([ROW])
+    predictors.close()
+    predictors.renew()
+    predictors.add("second", path)
+    assert predictors["second"].predict([ROW]).tolist() == [0]  # at first use, as in the beginning
+
+
 def test_an_unknown_name_says_what_there_is(predictors: Predictors) -> None:
     with pytest.raises(UnknownModelError, match="No model `churn` is declared; there is `iris`"):
         predictors["churn"]

@@ -15,8 +15,7 @@ def api() -> Any:
     from infersdk.web.fastapi import InferSDK
 
     app = fastapi.FastAPI()
-    infer = InferSDK({"churn": "no/such/file.onnx"}, url_prefix="/models", timeout_s=5)
-    infer.init_app(app)
+    InferSDK(app, models={"churn": "no/such/file.onnx"}, url_prefix="/models", timeout_s=5)
     return app
 
 

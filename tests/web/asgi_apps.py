@@ -59,9 +59,8 @@ def _open_iris() -> infersdk.Predictor:
     return infersdk.load(os.environ["MODEL"])
 
 
-infer = InferSDK({"iris": _open_iris, "slow": _open_slow}, url_prefix="/models")
 app = FastAPI()
-infer.init_app(app)
+infer = InferSDK(app, models={"iris": _open_iris, "slow": _open_slow}, url_prefix="/models")
 
 
 @app.get("/process")

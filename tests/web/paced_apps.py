@@ -77,7 +77,7 @@ else:
     _models = {"iris": _source}
     _wsgi = Flask(__name__)
     flask_adapter.InferSDK(_wsgi, models=_models, url_prefix="/models")
-    _infer = asgi_adapter.InferSDK(_models, url_prefix="/models")
+    _infer = asgi_adapter.InferSDK(models=_models, url_prefix="/models")
     _asgi, _rsgi = _infer.app, _infer.rsgi
 
 

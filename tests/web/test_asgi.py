@@ -25,7 +25,7 @@ LOOPS = ["asyncio", "uvloop"]
 
 @pytest.fixture
 def infer(iris: Any) -> Iterator[InferSDK]:
-    made = InferSDK({"iris": iris.path})
+    made = InferSDK(models={"iris": iris.path})
     yield made
     made.predictors.close()
 
@@ -98,7 +98,7 @@ def test_an_answer_that_does_not_wait_makes_no_task(infer: InferSDK, iris: Any, 
 def test_the_prefix_and_the_root_path(
     iris: Any, prefix: str | None, root: str, path: str, status: int
 ) -> None:
-    infer = InferSDK({"iris": iris.path}, url_prefix=prefix)
+    infer = InferSDK(models={"iris": iris.path}, url_prefix=prefix)
     exchange = run(lambda: Exchange(path, [_row(iris)], root_path=root).run(infer.app))
     assert exchange.status == status
     if status != 200:
@@ -143,14 +143,14 @@ def test_a_body_in_parts(infer: InferSDK, iris: Any) -> None:
     ],
 )
 def test_refused_before_the_body_is_read(iris: Any, headers: Any, status: int) -> None:
-    infer = InferSDK({"iris": iris.path}, max_body_bytes=1_000_000)
+    infer = InferSDK(models={"iris": iris.path}, max_body_bytes=1_000_000)
     exchange = run(lambda: Exchange("/iris", [b"{"] * 2, headers=headers).run(infer.app))
     assert (exchange.status, exchange.read) == (status, 0)
     infer.predictors.close()
 
 
 def test_no_more_is_read_than_is_allowed(iris: Any) -> None:
-    infer = InferSDK({"iris": iris.path}, max_body_bytes=1000)
+    infer = InferSDK(models={"iris": iris.path}, max_body_bytes=1000)
     exchange = run(lambda: Exchange("/iris", [b" " * 400] * 100).run(infer.app))
     assert exchange.status == 413
     assert exchange.read == 3
@@ -190,7 +190,7 @@ class Busy:
         self.predictor = infersdk.load(
             self.model, example=X, name="slow", batching=infersdk.Batching.off()
         )
-        self.infer = InferSDK({"slow": self.predictor})
+        self.infer = InferSDK(models={"slow": self.predictor})
 
     async def __aenter__(self) -> Self:
         self.model.go.clear()
@@ -447,7 +447,7 @@ def test_served_as_it_is_it_opens_and_closes_the_models(infer: InferSDK, iris: A
 
 
 def test_a_model_that_cannot_be_opened_makes_the_start_fail(tmp_path: Path, iris: Any) -> None:
-    infer = InferSDK({"iris": iris.path, "lost": tmp_path / "lost.onnx"})
+    infer = InferSDK(models={"iris": iris.path, "lost": tmp_path / "lost.onnx"})
 
     async def program() -> None:
         messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
@@ -524,7 +524,7 @@ def test_a_model_is_opened_at_its_first_use_beside_the_loop(iris: Any, how: str)
         assert (await infer.get("iris")) is infer.predictors["iris"]
 
     async def program() -> None:
-        infer = InferSDK({"iris": source}, opening="lazy" if how == "lazy" else "auto")
+        infer = InferSDK(models={"iris": source}, opening="lazy" if how == "lazy" else "auto")
         if how == "lazy":
             async with infer.lifespan():
                 await ask(infer)
@@ -538,7 +538,7 @@ def test_a_model_is_opened_at_its_first_use_beside_the_loop(iris: Any, how: str)
 
 
 def test_opening_now_opens_where_the_app_is_made(iris: Any) -> None:
-    infer = InferSDK({"iris": iris.path}, opening="now")
+    infer = InferSDK(models={"iris": iris.path}, opening="now")
     assert infer.predictors.state == "open"
     infer.predictors.close()
 
@@ -576,8 +576,15 @@ def test_settings_that_are_not_valid(settings: dict[str, Any], message: str) -> 
         InferSDK(**settings)
 
 
+def test_models_are_named_by_keyword(iris: Any) -> None:
+    with pytest.raises(TypeError, match=r"got dict: write InferSDK\(models="):
+        InferSDK({"iris": iris.path})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got ASGIApp: .* Only the adapters of .* take an app"):
+        InferSDK(InferSDK().app, models={})  # type: ignore[arg-type]
+
+
 def test_current_predictors_of_several_apps(iris: Any) -> None:
-    infers = [InferSDK({"iris": iris.path}) for _ in range(2)]
+    infers = [InferSDK(models={"iris": iris.path}) for _ in range(2)]
     found = []
 
     async def endpoint(scope: Any, receive: Any, send: Any) -> None:

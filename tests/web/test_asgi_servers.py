@@ -167,7 +167,7 @@ def _refuses(port: int) -> bool:
 def test_a_server_does_not_start_without_its_models(kind: str, tmp_path: Path) -> None:
     (tmp_path / "lost_app.py").write_text(
         "from infersdk.web.asgi import InferSDK\n"
-        "infer = InferSDK({'lost': 'lost.onnx'})\n"
+        "infer = InferSDK(models={'lost': 'lost.onnx'})\n"
         "app, rsgi = infer.app, infer.rsgi\n"
     )
     app = f"lost_app:{'rsgi' if 'rsgi' in kind else 'app'}"

@@ -25,7 +25,7 @@ from fastapi import Request
 def infer(iris: Any, mixed: Any) -> Iterator[Any]:
     from infersdk.web.fastapi import InferSDK
 
-    made = InferSDK({"iris": iris.path, "mixed": mixed.path}, url_prefix="/models")
+    made = InferSDK(models={"iris": iris.path, "mixed": mixed.path}, url_prefix="/models")
     yield made
     made.predictors.close()
 
@@ -117,7 +117,7 @@ def test_the_apps_own_lifespan_goes_on(iris: Any) -> None:
 
     from infersdk.web.fastapi import InferSDK
 
-    infer = InferSDK({"iris": iris.path})
+    infer = InferSDK(models={"iris": iris.path})
     ended = []
 
     @asynccontextmanager
@@ -146,7 +146,7 @@ def test_a_model_that_cannot_be_opened_stops_the_start(tmp_path: Any) -> None:
     from infersdk.web.fastapi import InferSDK
 
     app = FastAPI()
-    InferSDK({"lost": tmp_path / "lost.onnx"}).init_app(app)
+    InferSDK(app, models={"lost": tmp_path / "lost.onnx"})
     with (
         pytest.raises(infersdk.ArtifactError, match="lost") as caught,
         TestClient(app),
@@ -162,7 +162,7 @@ def test_the_lifespan_and_a_mount_instead_of_init_app(iris: Any, root_path: str)
 
     from infersdk.web.asgi import InferSDK
 
-    infer = InferSDK({"iris": iris.path})
+    infer = InferSDK(models={"iris": iris.path})
     app = FastAPI(lifespan=infer.lifespan)
     app.mount("/models", infer.app)
     with TestClient(app, root_path=root_path) as client:
@@ -170,6 +170,23 @@ def test_the_lifespan_and_a_mount_instead_of_init_app(iris: Any, root_path: str)
         for path in ("/models/iris", f"{root_path}/models/iris"):
             assert client.post(path, json=_row(iris)).json() == {"answers": [0]}
     assert infer.predictors.state == "closed"
+
+
+def test_an_app_is_set_up_where_the_models_are_declared(iris: Any) -> None:
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from infersdk.web.fastapi import InferSDK
+
+    app = FastAPI()
+    infer = InferSDK(app, models={"iris": iris.path}, url_prefix="/models", max_rows=1)
+    with TestClient(app) as client:
+        assert infer.predictors.state == "open"
+        assert client.post("/models/iris", json=_row(iris)).json() == {"answers": [0]}
+        assert client.post("/models/iris", json=[_row(iris)] * 2).status_code == 413
+        assert "/models/iris" in client.get("/openapi.json").json()["paths"]
+    with pytest.raises(TypeError, match=r"got dict: write InferSDK\(app, models="):
+        InferSDK({"iris": iris.path})  # type: ignore[arg-type]
 
 
 def test_a_second_init_app_is_refused(shop: Any, infer: Any) -> None:
@@ -330,8 +347,7 @@ def test_current_predictors_of_several_apps(iris: Any) -> None:
             yield {"found": list(current_predictors)}
 
         app = FastAPI(lifespan=lifespan)
-        infer = InferSDK({name: iris.path})
-        infer.init_app(app)
+        InferSDK(app, models={name: iris.path})
         app.get("/async")(_names_async)
         app.get("/thread")(_names)
         clients.append(TestClient(app))

@@ -19,7 +19,7 @@ pytest.importorskip("litestar")
 def infer(iris: Any) -> Iterator[Any]:
     from infersdk.web.litestar import InferSDK
 
-    made = InferSDK({"iris": iris.path}, url_prefix="/models")
+    made = InferSDK(models={"iris": iris.path}, url_prefix="/models")
     yield made
     made.predictors.close()
 
@@ -119,13 +119,20 @@ def test_the_apps_own_handler_stays(infer: Any) -> None:
         assert client.get("/ask").status_code == 418
 
 
+def test_models_are_named_by_keyword(iris: Any) -> None:
+    from infersdk.web.litestar import InferSDK
+
+    with pytest.raises(TypeError, match=r"got dict: write InferSDK\(models="):
+        InferSDK({"iris": iris.path})  # type: ignore[arg-type]
+
+
 def test_without_a_prefix_there_are_no_routes(iris: Any) -> None:
     from litestar import Litestar
     from litestar.testing import TestClient
 
     from infersdk.web.litestar import InferSDK
 
-    infer = InferSDK({"iris": iris.path})
+    infer = InferSDK(models={"iris": iris.path})
     with TestClient(Litestar(plugins=[infer.plugin])) as client:
         assert infer.predictors.state == "open"
         assert client.post("/models/iris", json=_row(iris)).status_code == 404
@@ -137,7 +144,7 @@ def test_a_model_that_cannot_be_opened_stops_the_start(tmp_path: Any) -> None:
 
     from infersdk.web.litestar import InferSDK
 
-    infer = InferSDK({"lost": tmp_path / "lost.onnx"})
+    infer = InferSDK(models={"lost": tmp_path / "lost.onnx"})
     with (
         pytest.raises(ExceptionGroup) as caught,
         TestClient(Litestar(plugins=[infer.plugin])),

@@ -66,7 +66,7 @@ class Protocol:
 
 @pytest.fixture
 def infer(iris: Any) -> Iterator[InferSDK]:
-    made = InferSDK({"iris": iris.path}, max_body_bytes=100_000)
+    made = InferSDK(models={"iris": iris.path}, max_body_bytes=100_000)
     yield made
     made.predictors.close()
 
@@ -94,7 +94,7 @@ def test_the_worker_opens_and_closes_the_models(infer: InferSDK, tmp_path: Path)
         assert infer.predictors.state == "open"
         app.__rsgi_del__(runner.get_loop())
         assert infer.predictors.state == "closed"
-        lost = InferSDK({"lost": tmp_path / "lost.onnx"})
+        lost = InferSDK(models={"lost": tmp_path / "lost.onnx"})
         with pytest.raises(infersdk.ArtifactError, match=r"lost\.onnx"):
             lost.rsgi.__rsgi_init__(runner.get_loop())
 
@@ -139,7 +139,7 @@ def test_a_body_that_is_refused(infer: InferSDK, headers: Any, status: int, read
     [("/models/iris", 200), ("/models", 405), ("/iris", 404), ("/modelsiris", 404)],
 )
 def test_the_prefix(iris: Any, path: str, status: int) -> None:
-    infer = InferSDK({"iris": iris.path}, url_prefix="/models")
+    infer = InferSDK(models={"iris": iris.path}, url_prefix="/models")
     assert run(lambda: Protocol(path, [_row(iris)]).answered(infer))[0] == status
     infer.predictors.close()
 

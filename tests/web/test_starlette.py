@@ -20,7 +20,7 @@ pytest.importorskip("starlette")
 def infer(iris: Any) -> Iterator[Any]:
     from infersdk.web.starlette import InferSDK
 
-    made = InferSDK({"iris": iris.path}, url_prefix="/models", max_body_bytes=1000)
+    made = InferSDK(models={"iris": iris.path}, url_prefix="/models", max_body_bytes=1000)
     yield made
     made.predictors.close()
 
@@ -54,6 +54,30 @@ def test_two_lines_in_an_app(infer: Any, iris: Any) -> None:
     assert infer.predictors.state == "closed"
 
 
+def test_an_app_is_set_up_where_the_models_are_declared(iris: Any) -> None:
+    from starlette.applications import Starlette
+    from starlette.testclient import TestClient
+
+    from infersdk.web.starlette import InferSDK
+
+    app = Starlette()
+    infer = InferSDK(app, models={"iris": iris.path}, url_prefix="/models", max_rows=1)
+    with TestClient(app) as client:
+        assert infer.predictors.state == "open"
+        assert client.post("/models/iris", json=_row(iris)).json() == {"answers": [0]}
+        assert client.post("/models/iris", json=[_row(iris)] * 2).status_code == 413
+    with pytest.raises(RuntimeError, match="declare all of them in one InferSDK"):
+        InferSDK(app, models={"iris": iris.path})
+
+
+@pytest.mark.parametrize("first", [{"iris": "iris.onnx"}, {}, "iris.onnx"])
+def test_what_is_no_app_says_where_models_go(first: Any) -> None:
+    from infersdk.web.starlette import InferSDK
+
+    with pytest.raises(TypeError, match=rf"got {type(first).__name__}: .*\(app, models="):
+        InferSDK(first)
+
+
 @pytest.mark.parametrize("root_path", ["", "/api"])
 def test_a_mount_and_the_lifespan_instead_of_init_app(iris: Any, root_path: str) -> None:
     from starlette.applications import Starlette
@@ -62,7 +86,7 @@ def test_a_mount_and_the_lifespan_instead_of_init_app(iris: Any, root_path: str)
 
     from infersdk.web.asgi import InferSDK
 
-    infer = InferSDK({"iris": iris.path})
+    infer = InferSDK(models={"iris": iris.path})
     app = Starlette(routes=[Mount("/models", infer.app)], lifespan=infer.lifespan)
     with TestClient(app, root_path=root_path) as client:
         assert infer.predictors.state == "open"
@@ -161,7 +185,7 @@ def test_the_prefix_may_be_given_to_init_app(iris: Any) -> None:
     from infersdk.web.starlette import InferSDK
 
     for prefix, path in (("ml/", "/ml/iris"), ("/", "/iris")):
-        infer = InferSDK({"iris": iris.path})
+        infer = InferSDK(models={"iris": iris.path})
         app = Starlette()
         infer.init_app(app, url_prefix=prefix)
         with TestClient(app) as client:
@@ -247,7 +271,7 @@ def test_a_client_that_goes_away_cancels_its_work(how: str, has_middleware: bool
 
     async def program() -> None:
         async with Busy() as busy:
-            infer = InferSDK({"slow": busy.predictor}, url_prefix="/models")
+            infer = InferSDK(models={"slow": busy.predictor}, url_prefix="/models")
             passed = []
 
             async def slow(request: Request) -> Response:

@@ -10,5 +10,6 @@ from fastapi import FastAPI
 from infersdk.web.fastapi import InferSDK
 
 app = FastAPI()
-infer = InferSDK({"forest": Path(os.environ["MODELS"]) / "forest.onnx"}, url_prefix="/models")
-infer.init_app(app)
+infer = InferSDK(
+    app, models={"forest": Path(os.environ["MODELS"]) / "forest.onnx"}, url_prefix="/models"
+)

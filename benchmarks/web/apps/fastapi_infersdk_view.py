@@ -12,8 +12,7 @@ from infersdk.runtime import Predictor
 from infersdk.web.fastapi import InferSDK
 
 app = FastAPI()
-infer = InferSDK({"forest": Path(os.environ["MODELS"]) / "forest.onnx"})
-infer.init_app(app)
+infer = InferSDK(app, models={"forest": Path(os.environ["MODELS"]) / "forest.onnx"})
 Forest = Annotated[Predictor, Depends(infer.predictor("forest"))]
 
 

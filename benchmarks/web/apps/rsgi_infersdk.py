@@ -7,5 +7,7 @@ from pathlib import Path
 
 from infersdk.web.asgi import InferSDK
 
-infer = InferSDK({"forest": Path(os.environ["MODELS"]) / "forest.onnx"}, url_prefix="/models")
+infer = InferSDK(
+    models={"forest": Path(os.environ["MODELS"]) / "forest.onnx"}, url_prefix="/models"
+)
 app = infer.rsgi
