@@ -114,6 +114,11 @@ def test_the_readme_begins_with_code_that_runs() -> None:
     assert [block.kind for block in FOUND["README.md"]].count("python") >= 3
 
 
+def test_the_sites_first_page_begins_as_the_readme_does() -> None:
+    readme, index = ((ROOT / name).read_text() for name in ("README.md", "docs/index.md"))
+    assert index.startswith(readme[: readme.index("\n|")])
+
+
 def test_every_example_is_in_their_readme() -> None:
     readme = (ROOT / "examples" / "README.md").read_text()
     for path in (ROOT / "examples").iterdir():
