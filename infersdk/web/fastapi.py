@@ -121,8 +121,10 @@ class InferSDK(starlette.InferSDK):
 
         Raises
         ------
+        TypeError
+            It is no app.
         RuntimeError
-            The app has these models already, or has begun to serve.
+            The app has models already, or has begun to serve.
         """
         prefix = self._prepare(app, url_prefix)
         if prefix is None:

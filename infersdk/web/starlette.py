@@ -71,11 +71,8 @@ class InferSDK(asgi.InferSDK):
         timeout_s: float | None = _DEFAULTS.timeout_s,
         opening: Opening = _DEFAULTS.opening,
     ) -> None:
-        if app is not None and not isinstance(app, Starlette):
-            raise TypeError(
-                f"Expected an app, got {type(app).__name__}: write InferSDK(app, models={{...}}), "
-                "or InferSDK(models={...}) and then init_app(app)"
-            )
+        if app is not None:
+            _check(app)  # before models are opened for it
         super().__init__(
             models=models,
             url_prefix=url_prefix,
@@ -99,8 +96,10 @@ class InferSDK(asgi.InferSDK):
 
         Raises
         ------
+        TypeError
+            It is no app.
         RuntimeError
-            The app has these models already, or has begun to serve.
+            The app has models already, or has begun to serve.
         """
         prefix = self._prepare(app, url_prefix)
         if prefix is not None:
@@ -146,12 +145,7 @@ class InferSDK(asgi.InferSDK):
 
     def _prepare(self, app: Starlette, url_prefix: str | None) -> str | None:
         """What every app gets. Returns the prefix, without a slash at its end."""
-        if getattr(app.state, "infersdk", None) is not None:
-            raise RuntimeError(
-                "This app has its models already: declare all of them in one InferSDK, and call its init_app once"
-            )
-        if app.middleware_stack is not None:
-            raise RuntimeError("The app serves already; call init_app where the app is made")
+        _check(app)
         app.state.infersdk = self
         app.router.lifespan_context = self.lifespan_with(app.router.lifespan_context)
         app.add_middleware(PredictorsMiddleware, infer=self)
@@ -159,6 +153,21 @@ class InferSDK(asgi.InferSDK):
         app.exception_handlers.setdefault(InferSDKError, refuse)
         prefix = self.settings.url_prefix if url_prefix is None else url_prefix
         return None if prefix is None else "/" + prefix.strip("/") if prefix.strip("/") else ""
+
+
+def _check(app: Any) -> None:
+    """Raise an error unless models can be added to an app."""
+    if not isinstance(app, Starlette):
+        raise TypeError(
+            f"Expected an app, got {type(app).__name__}: write InferSDK(app, models={{...}}), "
+            "or InferSDK(models={...}) and then init_app(app)"
+        )
+    if getattr(app.state, "infersdk", None) is not None:
+        raise RuntimeError(
+            "This app has its models already: declare all of them in one InferSDK, and call its init_app once"
+        )
+    if app.middleware_stack is not None:
+        raise RuntimeError("The app serves already; call init_app where the app is made")
 
 
 def add_route(app: Starlette, infer: asgi.InferSDK, prefix: str) -> None:

@@ -66,8 +66,10 @@ def test_an_app_is_set_up_where_the_models_are_declared(iris: Any) -> None:
         assert infer.predictors.state == "open"
         assert client.post("/models/iris", json=_row(iris)).json() == {"answers": [0]}
         assert client.post("/models/iris", json=[_row(iris)] * 2).status_code == 413
+    opened: list[str] = []
     with pytest.raises(RuntimeError, match="declare all of them in one InferSDK"):
-        InferSDK(app, models={"iris": iris.path})
+        InferSDK(app, models={"more": lambda: opened.append("more")}, opening="now")
+    assert opened == []
 
 
 @pytest.mark.parametrize("first", [{"iris": "iris.onnx"}, {}, "iris.onnx"])
@@ -76,6 +78,8 @@ def test_what_is_no_app_says_where_models_go(first: Any) -> None:
 
     with pytest.raises(TypeError, match=rf"got {type(first).__name__}: .*\(app, models="):
         InferSDK(first)
+    with pytest.raises(TypeError, match="and then init_app"):
+        InferSDK().init_app(first)
 
 
 @pytest.mark.parametrize("root_path", ["", "/api"])
