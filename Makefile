@@ -47,7 +47,7 @@ coverage: .venv/.built
 	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
 
 docs: .venv/.built
-	$(RUN) -m mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --site-dir build/site
 
 lint: .venv/.built
 	$(RUN) -m ruff check
