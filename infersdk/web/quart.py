@@ -86,6 +86,11 @@ class InferSDK:
         TypeError, ValueError
             A key or value of ``app.config`` is not valid.
         """
+        if not hasattr(app, "extensions"):
+            raise TypeError(
+                f"Expected a Quart app, got {type(app).__name__}: write InferSDK(app, models={{...}}), "
+                "or InferSDK(models={...}) and then init_app(app)"
+            )
         if "infersdk" in app.extensions:
             raise RuntimeError(
                 "This Quart app has an InferSDK already. Declare all of its models with one: "

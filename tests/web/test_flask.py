@@ -576,3 +576,8 @@ def test_flask_is_asked_for_by_its_extra() -> None:
     code = "import sys; sys.modules['flask'] = None; import infersdk.web.flask"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "infersdk[flask]"' in done.stderr
+
+
+def test_models_in_the_place_of_the_app() -> None:
+    with pytest.raises(TypeError, match=r"Expected a Flask app, got dict: write InferSDK\(app, models="):
+        InferSDK({"iris": "iris.onnx"})  # type: ignore[arg-type]

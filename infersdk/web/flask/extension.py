@@ -115,6 +115,11 @@ class InferSDK:
         Exception
             As :meth:`infersdk.Predictors.open`, where models are opened here.
         """
+        if not hasattr(app, "extensions"):
+            raise TypeError(
+                f"Expected a Flask app, got {type(app).__name__}: write InferSDK(app, models={{...}}), "
+                "or InferSDK(models={...}) and then init_app(app)"
+            )
         if "infersdk" in app.extensions:
             raise RuntimeError(
                 "This Flask app has an InferSDK already. Declare all of its models with one: "
