@@ -579,5 +579,7 @@ def test_flask_is_asked_for_by_its_extra() -> None:
 
 
 def test_models_in_the_place_of_the_app() -> None:
-    with pytest.raises(TypeError, match=r"Expected a Flask app, got dict: write InferSDK\(app, models="):
+    with pytest.raises(
+        TypeError, match=r"Expected a Flask app, got dict: write InferSDK\(app, models="
+    ):
         InferSDK({"iris": "iris.onnx"})  # type: ignore[arg-type]

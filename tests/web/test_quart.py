@@ -188,5 +188,7 @@ def test_a_client_that_goes_away_cancels_its_work() -> None:
 def test_models_in_the_place_of_the_app() -> None:
     from infersdk.web.quart import InferSDK
 
-    with pytest.raises(TypeError, match=r"Expected a Quart app, got dict: write InferSDK\(app, models="):
+    with pytest.raises(
+        TypeError, match=r"Expected a Quart app, got dict: write InferSDK\(app, models="
+    ):
         InferSDK({"iris": "iris.onnx"})  # type: ignore[arg-type]
