@@ -16,7 +16,7 @@ ROWS = [{"age": 41, "city": "Oslo"}, {"age": 7, "city": "Bergen"}]
 
 
 @pytest.fixture
-def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def the_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A module of an app, in the current folder."""
     name = f"app_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(
@@ -33,17 +33,17 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop(name, None)
 
 
-def test_objects_and_functions_of_the_app(app: str) -> None:
-    assert open_model(f"{app}:Settings.rows") == [1, 2]
-    assert open_model(f"{app}:make") == "made"
+def test_objects_and_functions_of_the_app(the_app: str) -> None:
+    assert open_model(f"{the_app}:Settings.rows") == [1, 2]
+    assert open_model(f"{the_app}:make") == "made"
     # What takes something may be the model itself.
-    assert open_model(f"{app}:model")(3) == 3
-    assert open_example(f"{app}:make") == "made"
+    assert open_model(f"{the_app}:model")(3) == 3
+    assert open_example(f"{the_app}:make") == "made"
 
 
-def test_what_is_not_there_is_named(app: str, tmp_path: Path) -> None:
+def test_what_is_not_there_is_named(the_app: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no 'nothing'"):
-        open_model(f"{app}:Settings.nothing")
+        open_model(f"{the_app}:Settings.nothing")
     with pytest.raises(UsageError, match="can be imported from"):
         open_model("no_such_app:model")
     with pytest.raises(UsageError, match="does not exist"):
@@ -52,10 +52,10 @@ def test_what_is_not_there_is_named(app: str, tmp_path: Path) -> None:
         open_example("rows.npy")
 
 
-def test_a_broken_app_is_not_taken_for_a_missing_one(app: str, tmp_path: Path) -> None:
-    (tmp_path / f"{app}.py").write_text("import no_such_dependency\n")
+def test_a_broken_app_is_not_taken_for_a_missing_one(the_app: str, tmp_path: Path) -> None:
+    (tmp_path / f"{the_app}.py").write_text("import no_such_dependency\n")
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
-        open_model(f"{app}:make")
+        open_model(f"{the_app}:make")
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".joblib", ".pt"])

@@ -129,7 +129,7 @@ def test_an_own_classifier_under_the_native_plan(data, tmp_path):
 
 
 @pytest.fixture
-def app(monkeypatch, hybrid, data):
+def the_app(monkeypatch, hybrid, data):
     """A module of an app with a function that gives the model."""
     import types
 
@@ -146,16 +146,16 @@ def app(monkeypatch, hybrid, data):
     return module
 
 
-def test_a_function_of_the_app_is_called_only_when_named(hybrid, data, tmp_path, app):
+def test_a_function_of_the_app_is_called_only_when_named(hybrid, data, tmp_path, the_app):
     X = data[0]
     predictor = infersdk.load(hybrid, example=X, execution=FAST)
     path = predictor.save(tmp_path / "m.onnx", source="the_app:load_model")
-    calls = app.calls
+    calls = the_app.calls
     with pytest.raises(infersdk.ArtifactError, match=r"trust=\('the_app:load_model',\)"):
         infersdk.load(path)
-    assert app.calls == calls
+    assert the_app.calls == calls
     opened = infersdk.load(path, trust=("the_app:load_model",), execution=FAST)
-    assert app.calls == calls + 1
+    assert the_app.calls == calls + 1
     np.testing.assert_array_equal(opened.predict_proba(X), predictor.predict_proba(X))
 
 
@@ -168,7 +168,7 @@ def test_a_function_of_the_app_is_called_only_when_named(hybrid, data, tmp_path,
         ("the_app:other", "the part `ratio.transform` is missing"),
     ],
 )
-def test_a_wrong_function_is_refused_when_saving(hybrid, data, tmp_path, app, target, reason):
+def test_a_wrong_function_is_refused_when_saving(hybrid, data, tmp_path, the_app, target, reason):
     predictor = infersdk.load(hybrid, example=data[0], execution=FAST)
     with pytest.raises(infersdk.ArtifactError, match=reason):
         predictor.save(tmp_path / "m.onnx", source=target)

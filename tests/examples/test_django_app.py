@@ -134,5 +134,7 @@ def test_commands(environ: dict[str, str]) -> None:
         return done.stdout
 
     assert "no issues" in manage("check", "--deploy", "--tag", "infersdk")
-    assert "churn: plan onnx" in manage("infersdk", "check")
-    assert json.loads(manage("infersdk", "info", "churn"))["name"] == "churn"
+    checked = manage("infersdk", "check")
+    assert "churn: fine" in checked
+    assert "plan: onnx" in checked
+    assert json.loads(manage("infersdk", "info", "churn", "--json"))["name"] == "churn"

@@ -228,7 +228,7 @@ def test_a_command_runs_without_the_model_files(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[:2] == ["iris", "new"]
+    assert done.stdout.splitlines()[1].split()[:2] == ["iris", "new"]
     assert "infersdk.W005" in done.stderr
 
 
