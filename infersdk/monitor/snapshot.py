@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Histogram", "MethodMetrics", "MetricsSource", "ModelMetrics"]
+__all__ = ["Histogram", "MethodMetrics", "MetricsSource", "ModelMetrics", "RequestMetrics"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,9 +101,23 @@ class ModelMetrics:
     running: int
 
 
+@dataclass(frozen=True, slots=True)
+class RequestMetrics:
+    """What was asked over HTTP.
+
+    Attributes
+    ----------
+    requests : Mapping of (str, str, int) to int
+        How many requests were answered, by protocol, model and HTTP status code. The model is ``""`` where a
+        request named none that is known: names that clients make up would be series without end.
+    """
+
+    requests: Mapping[tuple[str, str, int], int]
+
+
 class MetricsSource(Protocol):
     """Where exporters read. :class:`infersdk.Predictors` is one."""
 
     def metrics(self) -> Sequence[ModelMetrics]:
-        """Copy the counts, of every model that is open."""
+        """Copy the counts, of every model that is open. Each model and version comes once."""
         ...
