@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,34 @@ from numpy.typing import NDArray
 
 from infersdk.binding.foreign import is_ml_dtype
 
-__all__ = ["plain_series", "plain_values", "unmasked"]
+__all__ = ["Columns", "plain_series", "plain_values", "unmasked"]
 
 INT64_MAX = np.iinfo(np.int64).max
+
+
+class Columns:
+    """Rows by their columns: what a DataFrame is, without pandas.
+
+    Parameters
+    ----------
+    arrays : Mapping of str to numpy.ndarray
+        The column of each field, all of one shape (n_rows,).
+    """
+
+    __slots__ = ("arrays",)
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.arrays = arrays
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.arrays.values()), ()))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.n_rows, len(self.arrays)
 
 
 def plain_values(values: NDArray[Any]) -> NDArray[Any] | None:

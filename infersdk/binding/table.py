@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infersdk._native import Bound, RowBinder
-from infersdk.binding.columns import plain_series, plain_values, unmasked
+from infersdk.binding.columns import Columns, plain_series, plain_values, unmasked
 from infersdk.binding.foreign import array_of, is_frame, is_series, is_tensor, tensor_to_array
 from infersdk.binding.refusals import MAX_NAMES, Refusals, describe, first_refusal, name_list
 from infersdk.errors import InputError
@@ -88,6 +88,8 @@ class TableBinder:
             return Bound(bound.arrays, bound.n_rows, torch=True)
         if isinstance(rows, np.ndarray):
             return self._bind_array(rows)
+        if type(rows) is Columns:
+            return self._bind_columns(rows)
         if is_frame(rows):
             return self._bind_frame(rows)
         if is_series(rows):
@@ -266,6 +268,16 @@ class TableBinder:
                 column = unmasked(array[array.dtype.names[position]])  # type: ignore[index]
                 self._fill(index, plain_values(column), column.dtype, arrays)
         return Bound(arrays, len(array))
+
+    def _bind_columns(self, columns: Columns) -> Bound:
+        positions = self._positions(list(columns.arrays), "columns")
+        listed = list(columns.arrays.values())
+        arrays = self._native.allocate(columns.n_rows)
+        for index, position in enumerate(positions):
+            if position is not None:
+                column = listed[position]
+                self._fill(index, plain_values(column), column.dtype, arrays)
+        return Bound(arrays, columns.n_rows)
 
     # ---- pandas
 
