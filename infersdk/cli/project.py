@@ -28,7 +28,7 @@ __all__ = ["HOSTS", "Project", "ProjectModel", "new_project", "opened_model"]
 
 HOSTS = ("flask", "django", "fastapi")
 
-_RESERVED = ("health", "openapi.json")
+_RESERVED = ("health", "invocations", "metrics", "openapi.json", "ping", "v2")
 """What models cannot be called: routes have these names."""
 
 _SUFFIX = ".tmpl"

@@ -16,9 +16,11 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, Self
 
 from infersdk.errors import ClosedError, UnknownModelError
+from infersdk.monitor.snapshot import ModelMetrics
 from infersdk.predictors.config import ModelConfig
 from infersdk.predictors.server_process import (
     after_fork_in_workers,
@@ -65,6 +67,7 @@ class Predictors(Mapping[str, Predictor]):
         self._configs: dict[str, ModelConfig] = {}
         self._open: dict[str, Predictor] = {}
         self._owned: set[str] = set()
+        self._unloaded: set[str] = set()
         self._errors: dict[str, BaseException] = {}
         self._overrides: dict[str, Predictor] = {}
         self._lock = threading.RLock()
@@ -144,6 +147,8 @@ class Predictors(Mapping[str, Predictor]):
         if predictor is not None:
             return predictor
         with self._lock:
+            if name in self._unloaded:
+                raise ClosedError(f"Model `{name}` was unloaded; load it to use it")
             return self._open_one(name)
 
     def _unknown(self, name: str) -> UnknownModelError:
@@ -207,7 +212,7 @@ class Predictors(Mapping[str, Predictor]):
             opened = 0
             try:
                 for name in self._configs:
-                    if name in self._overrides or name in _overrides:
+                    if name in self._overrides or name in _overrides or name in self._unloaded:
                         continue
                     opened += self._warm.get(name) != os.getpid()
                     self._warm_one(name, self._open_one(name))
@@ -254,6 +259,52 @@ class Predictors(Mapping[str, Predictor]):
         if errors:
             raise errors[0]
 
+    def load(self, name: str) -> Predictor:
+        """Open one model and warm it up, also one that was unloaded.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        UnknownModelError
+            No such model was declared.
+        ClosedError
+            All of them were closed.
+        Exception
+            What opening it raised.
+        """
+        self.config(name)
+        with self._lock:
+            predictor = self._open_one(name)
+            self._unloaded.discard(name)
+            self._warm_one(name, predictor)
+            return predictor
+
+    def unload(self, name: str) -> None:
+        """Close one model: running calls finish, later ones are refused with ClosedError until :meth:`load`.
+
+        Parameters
+        ----------
+        name : str
+
+        Raises
+        ------
+        UnknownModelError
+            No such model was declared.
+        """
+        self.config(name)
+        with self._lock:
+            self._unloaded.add(name)
+            self._warm.pop(name, None)
+            self._errors.pop(name, None)
+            predictor = self._open.pop(name, None)
+            is_owned = name in self._owned
+            self._owned.discard(name)
+        if predictor is not None and is_owned:
+            predictor.close()
+
     def renew(self) -> None:
         """Begin again after :meth:`close`, with models that are to be opened. Otherwise it does nothing.
 
@@ -262,6 +313,7 @@ class Predictors(Mapping[str, Predictor]):
         with self._lock:
             if self._state == "closed":
                 self._owned.clear()
+                self._unloaded.clear()
                 self._warm.clear()
                 self._errors.clear()
                 self._state = "new"
@@ -318,6 +370,21 @@ class Predictors(Mapping[str, Predictor]):
 
     # -- health ----------------------------------------------------------------------------------
 
+    def metrics(self) -> list[ModelMetrics]:
+        """Copy the counts of every model that is open in this process.
+
+        Returns
+        -------
+        list of ModelMetrics
+            In the order in which the models were declared.
+        """
+        found = []
+        for name in self._configs:
+            predictor = self._overrides.get(name) or _overrides.get(name) or self._open.get(name)
+            if predictor is not None:
+                found.append(replace(predictor.metrics(), model=name))
+        return found
+
     def is_open(self, name: str) -> bool:
         """Whether asking for the model would open nothing."""
         return name in self._open or name in self._overrides or name in _overrides
@@ -338,7 +405,7 @@ class Predictors(Mapping[str, Predictor]):
         Returns
         -------
         dict
-            ``state``, and under ``models`` for each name its ``state`` ("new", "open" or "failed") and
+            ``state``, and under ``models`` for each name its ``state`` ("new", "open", "unloaded" or "failed") and
             where it failed the ``error``: its class only, as messages may hold paths.
         """
         models: dict[str, dict[str, str]] = {}
@@ -348,6 +415,8 @@ class Predictors(Mapping[str, Predictor]):
                 models[name] = {"state": "failed", "error": type(error).__name__}
             elif self.is_open(name):
                 models[name] = {"state": "open"}
+            elif name in self._unloaded:
+                models[name] = {"state": "unloaded"}
             else:
                 models[name] = {"state": "new"}
         return {"state": self._state, "models": models}

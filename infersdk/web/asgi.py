@@ -20,15 +20,15 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, Unpack
 
 from infersdk.predictors import Predictors, add_resolver, current_predictors
-from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.web.disconnects import while_connected
-from infersdk.web.problems import ProblemError, body_too_large
-from infersdk.web.service import JSON, Header, Reply, Service
-from infersdk.web.settings import Settings
+from infersdk.web.problems import ProblemError, Reply, body_too_large, no_page
+from infersdk.web.request import Request
+from infersdk.web.service import JSON, Service
+from infersdk.web.settings import Options, Settings
 
 if TYPE_CHECKING:
     from infersdk.web.rsgi import RSGIApp
@@ -40,8 +40,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
-
-_DEFAULTS = Settings()
 
 SMALL_DIGITS = 5
 """A body whose length has no more digits is there already, or about to be: to read it costs less than to look
@@ -60,11 +58,9 @@ class InferSDK:
         parameters.
     url_prefix : str, optional
         Where the models' own routes are, e.g. "/models".
-    max_body_bytes, max_rows, timeout_s
-        Limits of a request; see :class:`infersdk.web.settings.Settings`.
-    opening : {"auto", "now", "lazy"}
-        When the models are opened. "auto": by the lifespan, in each worker, before it takes requests. "now":
-        here already. "lazy": at first use.
+    **options
+        Limits, protocols, metrics and who may ask: see :class:`infersdk.web.settings.Settings`. Of
+        ``opening``, "auto" means: by the lifespan, in each worker, before it takes requests.
 
     Attributes
     ----------
@@ -91,29 +87,19 @@ class InferSDK:
         *misplaced: Never,
         models: Mapping[str, Any] | None = None,
         url_prefix: str | None = None,
-        max_body_bytes: int = _DEFAULTS.max_body_bytes,
-        max_rows: int = _DEFAULTS.max_rows,
-        timeout_s: float | None = _DEFAULTS.timeout_s,
-        opening: Opening = "auto",
+        **options: Unpack[Options],
     ) -> None:
         if misplaced:
             raise TypeError(
                 f"Expected keyword arguments only, got {type(misplaced[0]).__name__}: write "
                 "InferSDK(models={...}). Only the adapters of FastAPI, Starlette, Flask and Quart take an app"
             )
-        self.settings = Settings(
-            models=models or {},
-            url_prefix=url_prefix,
-            max_body_bytes=max_body_bytes,
-            max_rows=max_rows,
-            timeout_s=timeout_s,
-            opening=opening,
-        )
-        self.predictors = Predictors(self.settings.models, opening=opening)
+        self.settings = Settings(models=models or {}, url_prefix=url_prefix, **options)
+        self.predictors = Predictors(self.settings.models, opening=self.settings.opening)
         self.service = Service(self.predictors, self.settings)
         self.app = ASGIApp(self, self.settings.url_prefix or "")
         self._starts = 0
-        if opening == "now":
+        if self.settings.opening == "now":
             self.predictors.prepare()
 
     @property
@@ -206,40 +192,43 @@ class InferSDK:
 
     async def reply(
         self,
-        http_method: str,
-        path: str,
-        header: Header,
+        request: Request,
         body: AsyncIterable[bytes],
         disconnected: Callable[[], Awaitable[bool]],
+        *,
+        name: str | None = None,
+        method: str | None = None,
     ) -> Reply | None:
         """Answer a request of a framework's: what its adapter's endpoints call.
 
         Parameters
         ----------
-        http_method, path, header
-            As for :meth:`infersdk.web.service.Service.ahandle`.
+        request : Request
         body : async iterable of bytes
             Read only if the request is not refused before, and no further than is allowed.
         disconnected : callable
             As for :func:`infersdk.web.disconnects.while_connected`.
+        name, method : str, optional
+            The model and its method, for an endpoint of the app's own; by default the path says.
 
         Returns
         -------
         Reply or None
             None when the client has gone.
         """
-        refusal = self.service.refuse_early(http_method, path, header)
+        service = self.service
+        refusal = service.refuse_early(request, name)
         if refusal is not None:
             return refusal
+        whole: bytes | bytearray = b""
         try:
-            whole = (
-                await collect(body, self.settings.max_body_bytes) if http_method == "POST" else b""
-            )
+            if request.method == "POST" or name is not None:
+                whole = await collect(body, self.settings.max_body_bytes)
         except ProblemError as problem:
-            return problem.reply()
-        return await while_connected(
-            self.service.ahandle(http_method, path, header, whole), disconnected
-        )
+            return service.refuse(request, problem) if name is None else problem.reply()
+        if name is None:
+            return await while_connected(service.ahandle(request, whole), disconnected)
+        return await while_connected(service.aanswer(name, method, request, whole), disconnected)
 
     def __repr__(self) -> str:
         return f"<InferSDK {self.predictors!r}>"
@@ -270,7 +259,7 @@ class ASGIApp:
         if self._prefix:
             rest = below(path, self._prefix)
             if rest is None:
-                await _send(send, nothing_here(path), http_method)
+                await _send(send, no_page(path).reply(), http_method)
                 return
             path = rest
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -279,11 +268,19 @@ class ASGIApp:
             value = headers.get(name.encode())
             return None if value is None else value.decode("latin-1")
 
-        body = b""
+        client = scope.get("client")
+        request = Request(
+            http_method,
+            path,
+            header,
+            client[0] if client else None,
+            scope["query_string"].decode("latin-1"),
+        )
+        body: bytes | bytearray = b""
         if http_method == "POST":
             length = headers.get(b"content-length")
             if length is None or len(length) > SMALL_DIGITS:
-                refusal = self._service.refuse_early(http_method, path, header)
+                refusal = self._service.refuse_early(request)
                 if refusal is not None:
                     await _send(send, refusal, http_method)
                     return
@@ -295,7 +292,7 @@ class ASGIApp:
                         _parts(message, receive), self._infer.settings.max_body_bytes
                     )
                 except ProblemError as problem:
-                    await _send(send, problem.reply(), http_method)
+                    await _send(send, self._service.refuse(request, problem), http_method)
                     return
                 except _DisconnectedError:
                     await _send(send, GONE, http_method)
@@ -304,7 +301,7 @@ class ASGIApp:
         async def disconnected() -> bool:
             return (await receive())["type"] == "http.disconnect"
 
-        answering = self._service.ahandle(http_method, path, header, body)
+        answering = self._service.ahandle(request, body)
         reply = await while_connected(answering, disconnected)
         await _send(send, GONE if reply is None else reply, http_method)
 
@@ -365,20 +362,26 @@ class PredictorsMiddleware:
 _current: ContextVar[Predictors | None] = ContextVar("infersdk.current_predictors", default=None)
 
 
-async def collect(parts: AsyncIterable[bytes], limit_bytes: int) -> bytes:
-    """Read a body that does not say how long it is.
+async def collect(parts: AsyncIterable[bytes], limit_bytes: int) -> bytes | bytearray:
+    """Read a body that comes in parts, and copy it no more than once.
 
     Raises
     ------
     ProblemError
         It is longer than the limit.
     """
-    whole = bytearray()
+    first = b""
+    whole: bytearray | None = None
     async for part in parts:
-        whole += part
-        if len(whole) > limit_bytes:
+        if whole is None and not first:
+            first = part  # all of it, as often as not
+        else:
+            if whole is None:
+                whole = bytearray(first)
+            whole += part
+        if len(first if whole is None else whole) > limit_bytes:
             raise body_too_large(limit_bytes, "more")
-    return bytes(whole)
+    return first if whole is None else whole
 
 
 class _DisconnectedError(Exception):
@@ -436,8 +439,3 @@ def below(path: str, prefix: str) -> str | None:
         return None
     rest = path[len(prefix) :]
     return rest if not rest or rest[0] == "/" else None
-
-
-def nothing_here(path: str) -> Reply:
-    detail = f"No page `{path[:200]}`"
-    return ProblemError(404, "unknown-path", "There is nothing here", detail).reply()

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from infersdk.errors import MissingDependencyError
 
@@ -30,22 +30,19 @@ except ModuleNotFoundError as error:
 
 from infersdk.artifact import Artifact
 from infersdk.predictors import current_predictors
-from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.types import Signature
 from infersdk.web import starlette
 from infersdk.web.asgi import PredictorsMiddleware
 from infersdk.web.json_rows import decode, encode
 from infersdk.web.openapi import openapi
-from infersdk.web.settings import Settings
+from infersdk.web.settings import Options
 
 if TYPE_CHECKING:
     from fastapi.params import Depends
     from pydantic import BaseModel
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors"]
-
-_DEFAULTS = Settings()
 
 
 class InferSDK(starlette.InferSDK):
@@ -58,7 +55,7 @@ class InferSDK(starlette.InferSDK):
     ----------
     app : fastapi.FastAPI, optional
         To be set up at once.
-    models, url_prefix, max_body_bytes, max_rows, timeout_s, opening
+    models, url_prefix, **options
         As for :class:`infersdk.web.asgi.InferSDK`.
 
     Raises
@@ -82,21 +79,10 @@ class InferSDK(starlette.InferSDK):
         *,
         models: Mapping[str, Any] | None = None,
         url_prefix: str | None = None,
-        max_body_bytes: int = _DEFAULTS.max_body_bytes,
-        max_rows: int = _DEFAULTS.max_rows,
-        timeout_s: float | None = _DEFAULTS.timeout_s,
-        opening: Opening = _DEFAULTS.opening,
+        **options: Unpack[Options],
     ) -> None:
         self._dependencies: dict[str, Callable[[], Coroutine[Any, Any, Predictor]]] = {}
-        super().__init__(
-            app,
-            models=models,
-            url_prefix=url_prefix,
-            max_body_bytes=max_body_bytes,
-            max_rows=max_rows,
-            timeout_s=timeout_s,
-            opening=opening,
-        )
+        super().__init__(app, models=models, url_prefix=url_prefix, **options)
 
     def init_app(  # type: ignore[override]
         self,
@@ -132,7 +118,7 @@ class InferSDK(starlette.InferSDK):
         if dependencies or app.router.dependencies:
 
             async def answer(path: str, request: Request, response: Response) -> Response:
-                reply = await self._respond(request, request.method, "/" + path)
+                reply = await self._respond(request, "/" + path)
                 reply.raw_headers += response.raw_headers  # those that dependencies have set
                 return reply
 

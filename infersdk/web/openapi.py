@@ -24,7 +24,15 @@ from infersdk.types import (
 if TYPE_CHECKING:
     from infersdk.web.service import Service
 
-__all__ = ["describe", "openapi", "schema_of_answers", "schema_of_rows"]
+__all__ = [
+    "describe",
+    "health_paths",
+    "metrics_paths",
+    "openapi",
+    "rows_paths",
+    "schema_of_answers",
+    "schema_of_rows",
+]
 
 Schema = dict[str, Any]
 
@@ -99,7 +107,7 @@ def describe(service: Service, name: str) -> dict[str, Any]:
         "parity": None
         if parity is None
         else {"passed": parity.passed, "rows": parity.n_example_rows + parity.n_edge_rows},
-        "methods": _methods(service, name),
+        "methods": service.methods(name),
         "fields": [_field(item) for item in signature.fields if item.input is not None],
         "rows": schema_of_rows(signature),
     }
@@ -121,9 +129,29 @@ def openapi(service: Service, *, title: str = "Models", version: str = "1") -> d
         OpenAPI 3.1.
     """
     paths: dict[str, Any] = {}
+    for protocol in reversed(service.protocols):
+        paths |= protocol.paths()
+    prefix = service.settings.url_prefix
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "paths": paths,
+        "components": {"schemas": {"Problem": PROBLEM}},
+    }
+    # Without a prefix of its own it may be mounted anywhere: beside this document, which is below the same path.
+    document["servers"] = [{"url": prefix if prefix and prefix != "/" else "."}]
+    if service.settings.tokens:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+    return document
+
+
+def rows_paths(service: Service) -> dict[str, Any]:
+    """Describe the routes of the protocol ``rows``."""
+    paths: dict[str, Any] = {}
     for name in service.predictors:
         signature = service.predictors[name].signature
-        methods = _methods(service, name)
+        methods = service.methods(name)
         paths[f"/{name}"] = {
             "get": {
                 "operationId": f"describe_{_identifier(name)}",
@@ -135,6 +163,12 @@ def openapi(service: Service, *, title: str = "Models", version: str = "1") -> d
         }
         for method in methods:
             paths[f"/{name}/{method}"] = {"post": _operation(name, method, signature, main=False)}
+    return paths
+
+
+def health_paths() -> dict[str, Any]:
+    """Describe the routes of health."""
+    paths: dict[str, Any] = {}
     for page in ("live", "ready", "startup"):
         responses = {"200": {"description": "Yes"}}
         if page != "live":
@@ -144,19 +178,33 @@ def openapi(service: Service, *, title: str = "Models", version: str = "1") -> d
                 "operationId": f"health_{page}",
                 "summary": f"Health: {page}",
                 "tags": ["health"],
+                "security": [],
                 "responses": responses,
             }
         }
-    prefix = service.settings.url_prefix
-    document: dict[str, Any] = {
-        "openapi": "3.1.0",
-        "info": {"title": title, "version": version},
-        "paths": paths,
-        "components": {"schemas": {"Problem": PROBLEM}},
+    return paths
+
+
+def metrics_paths() -> dict[str, Any]:
+    """Describe the route of metrics."""
+    return {
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "Metrics, as Prometheus reads them",
+                "tags": ["metrics"],
+                "responses": {
+                    "200": {
+                        "description": "Prometheus text, or OpenMetrics where that is accepted",
+                        "content": {
+                            "text/plain": {"schema": {"type": "string"}},
+                            "application/openmetrics-text": {"schema": {"type": "string"}},
+                        },
+                    }
+                },
+            }
+        }
     }
-    # Without a prefix of its own it may be mounted anywhere: beside this document, which is below the same path.
-    document["servers"] = [{"url": prefix if prefix and prefix != "/" else "."}]
-    return document
 
 
 PROBLEM: Schema = {
@@ -186,13 +234,6 @@ PROBLEM: Schema = {
     },
     "required": ["type", "title", "status", "detail"],
 }
-
-
-def _methods(service: Service, name: str) -> list[str]:
-    allowed = service.predictors.config(name).methods
-    if allowed is not None:
-        return list(allowed)
-    return [method.name for method in service.predictors[name].signature.methods]
 
 
 def _operation(name: str, method: str, signature: Signature, *, main: bool) -> dict[str, Any]:

@@ -28,6 +28,7 @@ __all__ = [
     "Reply",
     "body_too_large",
     "expected_problem",
+    "no_page",
     "problem_of",
     "reply_to",
 ]
@@ -196,6 +197,16 @@ def body_too_large(limit_bytes: int, given: str) -> ProblemError:
         f"Expected a body of up to {limit_bytes:,} bytes, got {given}",
         max_body_bytes=limit_bytes,
     )
+
+
+def no_page(path: str) -> ProblemError:
+    """Refuse a path that nothing answers.
+
+    Parameters
+    ----------
+    path : str
+    """
+    return ProblemError(404, "unknown-path", "There is nothing here", f"No page `{path[:200]}`")
 
 
 def _rows_do_not_fit(error: InputError, errors: Sequence[InputError]) -> ProblemError:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Unpack
 
 from quart import Quart, Response, current_app, has_app_context, request
 
 from infersdk.errors import InferSDKError
 from infersdk.predictors import Predictors, add_resolver, current_predictors
-from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.web import asgi
 from infersdk.web.problems import Reply, body_too_large, expected_problem
-from infersdk.web.settings import Settings
+from infersdk.web.request import Request
+from infersdk.web.settings import Options, Settings
 
 __all__ = ["InferSDK", "current_predictors"]
 
 _PREFIX = "INFERSDK_"
 _HTTP_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-_DEFAULTS = Settings()
 _TOO_LARGE = 413
 
 
@@ -34,14 +33,14 @@ class InferSDK:
     """Models in a Quart app.
 
     ``InferSDK(app, models=...)``, or with an app factory ``infer = InferSDK(models=...)`` and then
-    ``infer.init_app(app)``. ``app.config`` has the last word: ``INFERSDK_MODELS``, ``INFERSDK_URL_PREFIX``,
-    ``INFERSDK_MAX_BODY_BYTES``, ``INFERSDK_MAX_ROWS``, ``INFERSDK_TIMEOUT_S``, ``INFERSDK_OPENING``.
+    ``infer.init_app(app)``. ``app.config`` has the last word: ``INFERSDK_MODELS``, ``INFERSDK_URL_PREFIX`` and so
+    on, one for each setting.
 
     Parameters
     ----------
     app : quart.Quart, optional
         To be set up at once.
-    models, url_prefix, max_body_bytes, max_rows, timeout_s, opening
+    models, url_prefix, **options
         As for :class:`infersdk.web.asgi.InferSDK`.
 
     Raises
@@ -56,19 +55,9 @@ class InferSDK:
         *,
         models: Mapping[str, Any] | None = None,
         url_prefix: str | None = None,
-        max_body_bytes: int = _DEFAULTS.max_body_bytes,
-        max_rows: int = _DEFAULTS.max_rows,
-        timeout_s: float | None = _DEFAULTS.timeout_s,
-        opening: Opening = _DEFAULTS.opening,
+        **options: Unpack[Options],
     ) -> None:
-        self._settings = Settings(
-            models=models or {},
-            url_prefix=url_prefix,
-            max_body_bytes=max_body_bytes,
-            max_rows=max_rows,
-            timeout_s=timeout_s,
-            opening=opening,
-        )
+        self._settings = Settings(models=models or {}, url_prefix=url_prefix, **options)
         if app is not None:
             self.init_app(app)
 
@@ -126,7 +115,7 @@ class InferSDK:
             JSON, with the same status, limits and problems as the models' own routes. Nothing is raised
             for rows that do not fit.
         """
-        return await _respond("POST", f"/{name}/{method}" if method else f"/{name}")
+        return await _respond("", name, method)
 
     @property
     def predictors(self) -> Predictors:
@@ -157,13 +146,20 @@ class InferSDK:
 
 
 async def _answer_mounted(path: str = "") -> Response:
-    return await _respond(request.method, "/" + path)
+    return await _respond("/" + path)
 
 
-async def _respond(http_method: str, path: str) -> Response:
+async def _respond(path: str, name: str | None = None, method: str | None = None) -> Response:
     infer: asgi.InferSDK = current_app.extensions["infersdk"]
+    seen = Request(
+        request.method,
+        path,
+        request.headers.get,
+        request.remote_addr,
+        request.query_string.decode("latin-1"),
+    )
     try:
-        reply = await infer.reply(http_method, path, request.headers.get, request.body, _never)
+        reply = await infer.reply(seen, request.body, _never, name=name, method=method)
     except Exception as error:
         if getattr(error, "code", None) != _TOO_LARGE:
             raise

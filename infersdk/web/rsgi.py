@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from infersdk.web.asgi import GONE, SMALL_DIGITS, InferSDK, below, collect, nothing_here
+from infersdk.web.asgi import GONE, SMALL_DIGITS, InferSDK, below, collect
 from infersdk.web.disconnects import while_connected
-from infersdk.web.problems import ProblemError
-from infersdk.web.service import JSON, Reply
+from infersdk.web.problems import ProblemError, Reply, no_page
+from infersdk.web.request import Request
+from infersdk.web.service import JSON
 
 __all__ = ["RSGIApp"]
 
@@ -51,15 +52,16 @@ class RSGIApp:
         if self._prefix:
             rest = below(path, self._prefix)
             if rest is None:
-                _send(protocol, nothing_here(path), http_method)
+                _send(protocol, no_page(path).reply(), http_method)
                 return
             path = rest
         header = scope.headers.get
-        body = b""
+        request = Request(http_method, path, header, scope.client, scope.query_string)
+        body: bytes | bytearray = b""
         if http_method == "POST":
             length = header("content-length")
             if length is None or len(length) > SMALL_DIGITS:
-                refusal = self._service.refuse_early(http_method, path, header)
+                refusal = self._service.refuse_early(request)
                 if refusal is not None:
                     _send(protocol, refusal, http_method)
                     return
@@ -69,14 +71,14 @@ class RSGIApp:
                 try:
                     body = await collect(protocol, self._infer.settings.max_body_bytes)
                 except ProblemError as problem:
-                    _send(protocol, problem.reply(), http_method)
+                    _send(protocol, self._service.refuse(request, problem), http_method)
                     return
 
         async def disconnected() -> bool:
             await protocol.client_disconnect()
             return True
 
-        answering = self._service.ahandle(http_method, path, header, body)
+        answering = self._service.ahandle(request, body)
         reply = await while_connected(answering, disconnected)
         _send(protocol, GONE if reply is None else reply, http_method)
 

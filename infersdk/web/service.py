@@ -1,40 +1,46 @@
-"""The one way of a request: body -> rows -> Predictor -> answer.
+"""The one way of a request: path -> protocol -> rows -> Predictor -> answer.
 
-Every host's adapter hands over what it got (a method, a path, headers, a body) and writes the Reply back. What
-is wrong with a request is found here, in this order: the path, the method, the content type and the length
-before the body is read (:meth:`Service.refuse_early`), then the JSON, the number of rows, and the rows themselves.
+Every host's adapter hands over a :class:`Request` and its body, and writes the Reply back. What is wrong with a
+request is found here, in this order: the path, the HTTP method, who asks, the length and the content type before
+the body is read (:meth:`Service.refuse_early`), then what the body says, and at last the rows themselves.
+
+How paths and bodies look is the affair of the protocols (`web/protocols`); the Service routes, guards, unpacks, runs the
+models, and tells observers (counts, the access log) what became of each request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from infersdk.errors import InputError, UnknownModelError
 from infersdk.predictors import Predictors
 from infersdk.runtime import Predictor
-from infersdk.web.json_rows import decode, encode
-from infersdk.web.openapi import describe, openapi
-from infersdk.web.problems import ProblemError, Reply, body_too_large, reply_to
+from infersdk.web.encodings import accepts_gzip, decompressed, gzipped
+from infersdk.web.guard import Guard
+from infersdk.web.outcome import Observer, Outcome, RequestCounts, request_id_of
+from infersdk.web.pages import Pages
+from infersdk.web.problems import ProblemError, Reply, body_too_large, no_page, reply_to
+from infersdk.web.protocol import EVERY_MODEL, Call, Inference, Page, Protocol
+from infersdk.web.protocols import protocol_class
+from infersdk.web.protocols.rows import JSON, RowsProtocol
+from infersdk.web.request import Header, Request
 from infersdk.web.settings import Settings
 
-__all__ = ["Header", "Reply", "Service"]
-
-Header = Callable[[str], str | None]
-"""Gives a request's header by its name in small letters, or None."""
+__all__ = ["JSON", "Header", "Reply", "Request", "Service"]
 
 logger = logging.getLogger("infersdk.web")
 
-JSON = (("content-type", "application/json"),)
-
-RESERVED = frozenset({"health", "openapi.json"})
-"""What models cannot be called, as the routes are."""
-
-
 _MOST_ROUTES = 1024
 """Remembered; methods are not looked up here, so clients can make up any number."""
+
+_UNPACKED_HERE_BYTES = 2**16
+"""Larger compressed bodies are unpacked in a thread, not on the event loop."""
+
+Route = Page | Inference
 
 
 class Service:
@@ -49,6 +55,13 @@ class Service:
     settings : Settings, optional
         Its limits. Its ``models`` are not looked at.
 
+    Attributes
+    ----------
+    protocols : tuple of Protocol
+        Those that are on, in the order in which they are asked for a path.
+    requests : RequestCounts or None
+        With the setting ``metrics``: how many were answered.
+
     Raises
     ------
     ValueError
@@ -57,88 +70,98 @@ class Service:
 
     def __init__(self, predictors: Predictors, settings: Settings | None = None) -> None:
         self.predictors = predictors
-        self.settings = settings or Settings()
-        for name in RESERVED.intersection(predictors):
+        self.settings = settings = settings or Settings()
+        self._rows = RowsProtocol(self)
+        self._pages = Pages(self)
+        others = [
+            protocol_class(name)(self) for name in settings.protocols if name != RowsProtocol.name
+        ]
+        # Rows come last: a model's name may be anything that no other protocol needs.
+        last = [self._rows] if RowsProtocol.name in settings.protocols else []
+        self.protocols: tuple[Protocol, ...] = (self._pages, *others, *last)
+        reserved = frozenset().union(*(protocol.reserved for protocol in self.protocols))
+        if not settings.metrics:
+            reserved -= {"metrics"}
+        for name in reserved.intersection(predictors):
             raise ValueError(
                 f"A model cannot be called `{name}`, as a route has that name; rename it"
             )
-        self._max_rows = self.settings.max_rows
-        self._timeout_s = self.settings.timeout_s
-        self._found: dict[tuple[str, str | None], tuple[Predictor, str]] = {}
+        self._max_body_bytes = settings.max_body_bytes
+        self._timeout_s = settings.timeout_s
+        self._compress_min_bytes = settings.compress_min_bytes
+        self._guard = Guard(settings.tokens, settings.guard)
+        self._observers: tuple[Observer, ...] = ()
+        self.requests: RequestCounts | None = None
+        self.exemplars: Any = None
+        self._start_observing()
+        self._methods: dict[tuple[str, str | None], tuple[Predictor, str]] = {}
         # Of paths that were asked for; models can be added to an app, and are never taken away.
-        self._routes: dict[tuple[str, str], tuple[str, str | None]] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
 
-    # -- one model's answer ----------------------------------------------------------------------
+    def _start_observing(self) -> None:
+        if self.settings.metrics:
+            self.requests = RequestCounts()
+            self.observe(self.requests)
 
-    def answer(self, name: str, method: str | None, body: bytes, header: Header) -> Reply:
-        """Answer a request to one model. Raises nothing.
+    def observe(self, observer: Observer) -> None:
+        """Have a function told what became of each request, from now on.
+
+        Parameters
+        ----------
+        observer : callable
+            Takes an :class:`infersdk.web.outcome.Outcome`.
+        """
+        self._observers = (*self._observers, observer)
+
+    def mounted_at(self, url_prefix: str) -> Service:
+        """The same, for a description of the routes below another prefix.
+
+        Parameters
+        ----------
+        url_prefix : str
+        """
+        return Service(self.predictors, replace(self.settings, url_prefix=url_prefix))
+
+    # -- what protocols ask ----------------------------------------------------------------------
+
+    def methods(self, name: str) -> list[str]:
+        """The methods that may be asked of a model, the main one first.
+
+        Parameters
+        ----------
+        name : str
+            Of a declared model; it is opened if need be.
+        """
+        allowed = self.predictors.config(name).methods
+        if allowed is not None:
+            return list(allowed)
+        return [method.name for method in self.predictors[name].signature.methods]
+
+    def method(self, name: str, method: str | None, predictor: Predictor) -> str:
+        """Say which of a model's methods is meant.
 
         Parameters
         ----------
         name : str
             The model.
         method : str or None
-            The source model's method; None for the main one.
-        body : bytes
-            JSON: a row, or a list of rows.
-        header : callable
-            ``header("content-type")``: the request's header, or None.
+            None: the main one.
+        predictor : Predictor
+            The model itself.
+
+        Raises
+        ------
+        ProblemError
+            404: it has no such method, or it may not be asked for.
         """
-        rows: Any = None
-        try:
-            predictor, method = self._find(name, method)
-            rows = self._rows(body, header)
-            if method == "__call__":
-                answers = predictor(rows, timeout_s=self._timeout_s)
-            else:
-                answers = getattr(predictor, method)(rows, self._timeout_s)
-            return Reply(200, encode({"answers": answers}), JSON)
-        except InputError as error:
-            return self._refuse_rows(error, name, rows)
-        except Exception as error:
-            return reply_to(error)
-
-    async def aanswer(self, name: str, method: str | None, body: bytes, header: Header) -> Reply:
-        """Answer a request to one model, from asyncio. Raises nothing but CancelledError.
-
-        Cancelling it takes its work out of the queue.
-
-        Parameters
-        ----------
-        name, method, body, header
-            As for :meth:`answer`.
-        """
-        rows: Any = None
-        try:
-            if not self.predictors.is_open(name):
-                await self._open(name)
-            predictor, method = self._find(name, method)
-            rows = self._rows(body, header)
-            answers = await predictor.apredict(rows, method=method, timeout_s=self._timeout_s)
-            return Reply(200, encode({"answers": answers}), JSON)
-        except InputError as error:
-            return self._refuse_rows(error, name, rows)
-        except Exception as error:
-            return reply_to(error)
-
-    async def _open(self, name: str) -> None:
-        """Open a model that is not yet, without holding up the event loop."""
-        if name in self.predictors:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, self.predictors.__getitem__, name)
-
-    def _find(self, name: str, method: str | None) -> tuple[Predictor, str]:
-        predictor = self.predictors[name]
-        found = self._found.get((name, method))
+        found = self._methods.get((name, method))
         if found is None or found[0] is not predictor:
-            found = predictor, self._method(name, method, predictor)
-            self._found[name, method] = found
-        return found
+            found = predictor, self._find_method(name, method)
+            self._methods[name, method] = found
+        return found[1]
 
-    def _method(self, name: str, method: str | None, predictor: Predictor) -> str:
-        known = self.predictors.config(name).methods or [
-            known.name for known in predictor.signature.methods
-        ]
+    def _find_method(self, name: str, method: str | None) -> str:
+        known = self.methods(name)
         if method is None:
             return known[0]
         if method not in known:
@@ -146,126 +169,60 @@ class Service:
                 404,
                 "unknown-method",
                 "The model has no such method",
-                f"Model `{name}` has no method `{method}`; it has: {', '.join(known)}",
+                f"Model `{name}` has no method `{method[:100]}`; it has: {', '.join(known)}",
                 model=name,
             )
         return method
 
-    def _rows(self, body: bytes, header: Header) -> Any:
-        if len(body) > self.settings.max_body_bytes:
-            raise self._too_large(len(body))
-        self._check_type(header)
-        rows = decode(body)
-        if type(rows) is list and len(rows) > self._max_rows:
-            raise ProblemError(
-                413,
-                "too-many-rows",
-                "The request holds too many rows",
-                f"Expected up to {self._max_rows:,} rows, got {len(rows):,}; send them in several requests",
-                max_rows=self._max_rows,
-            )
-        return rows
+    def unknown(self, name: str) -> str:
+        """The sentence for a model that there is not."""
+        known = ", ".join(f"`{model}`" for model in self.predictors) or "none"
+        return f"No model `{name[:100]}`; there is: {known}"
 
-    def _check_type(self, header: Header) -> None:
-        given = header("content-type")
-        if not given or given == "application/json":
-            return
-        kind = given.partition(";")[0].strip().lower()
-        if kind == "application/json" or (
-            kind.startswith("application/") and kind.endswith("+json")
-        ):
-            return
-        raise ProblemError(
-            415,
-            "unsupported-media-type",
-            "The body has a content type that is not read here",
-            f"Expected application/json, got {kind[:100]}",
-            [("accept", "application/json")],
-        )
+    # -- before the body -------------------------------------------------------------------------
 
-    def _too_large(self, size_bytes: int) -> ProblemError:
-        return body_too_large(self.settings.max_body_bytes, f"{size_bytes:,}")
-
-    def _refuse_rows(self, error: InputError, name: str, rows: Any) -> Reply:
-        """The refusal of a model stops at its first reason; a client wants them all."""
-        errors = []
-        try:
-            errors = self.predictors[name].check(rows)
-        except Exception as unexpected:
-            return reply_to(unexpected)
-        return reply_to(error, errors)
-
-    # -- everything that is mounted --------------------------------------------------------------
-
-    def refuse_early(self, http_method: str, path: str, header: Header) -> Reply | None:
+    def refuse_early(self, request: Request, name: str | None = None) -> Reply | None:
         """Refuse a request before its body is read, if there is reason to.
 
         Parameters
         ----------
-        http_method : str
-            In capitals.
-        path : str
-            Below the prefix, beginning with ``/``.
-        header : callable
-            As for :meth:`answer`.
+        request : Request
+        name : str, optional
+            The model, for a view of the app's own: the path is not looked at, and nothing is guarded.
         """
+        route: Route | None = None
         try:
-            self._route(http_method, path)
-            length = header("content-length")
+            if name is None:
+                route = self._route(request)
+                self._guard.check(request, _access(route))
+            else:
+                self.predictors.config(name)
+                route = Inference(self._rows, name)
+            length = request.header("content-length")
             # So many digits are too many, whatever follows; int() refuses thousands of them.
             size_bytes = int(length[:19]) if length is not None and length.isdecimal() else 0
-            if size_bytes > self.settings.max_body_bytes:
-                raise self._too_large(size_bytes)
-            if http_method == "POST":
-                self._check_type(header)
+            if size_bytes > self._max_body_bytes:
+                raise body_too_large(self._max_body_bytes, f"{size_bytes:,}")
+            if isinstance(route, Inference):
+                route.protocol.check_type(request)
         except Exception as error:
-            return reply_to(error)
+            return self._finish(request, self._refuse(route, error), route)
         return None
 
-    def handle(self, http_method: str, path: str, header: Header, body: bytes) -> Reply:
-        """Answer any request below the prefix. Raises nothing.
+    def refuse(self, request: Request, error: Exception) -> Reply:
+        """Refuse a request whose body could not be read, in the form of its protocol.
 
         Parameters
         ----------
-        http_method : str
-            In capitals.
-        path : str
-            Below the prefix, beginning with ``/``: ``/``, ``/{model}``, ``/{model}/{method}``,
-            ``/health/live``, ``/health/ready``, ``/health/startup`` or ``/openapi.json``.
-        header : callable
-            As for :meth:`answer`.
-        body : bytes
+        request : Request
+        error : Exception
         """
+        route: Route | None = None
         try:
-            name, method = self._route(http_method, path)
-            if http_method == "POST":
-                return self.answer(name, method, body, header)
-            if self._is_to_be_opened(name, method):
-                self._try(self.predictors.open)
-            return self._get(name, method)
-        except Exception as error:
-            return reply_to(error)
-
-    async def ahandle(self, http_method: str, path: str, header: Header, body: bytes) -> Reply:
-        """Answer any request below the prefix, from asyncio. Raises nothing but CancelledError.
-
-        Parameters
-        ----------
-        http_method, path, header, body
-            As for :meth:`handle`.
-        """
-        try:
-            name, method = self._route(http_method, path)
-            if http_method == "POST":
-                return await self.aanswer(name, method, body, header)
-            if self._is_to_be_opened(name, method):
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(None, self._try, self.predictors.open)
-            elif name and name not in RESERVED and not self.predictors.is_open(name):
-                await self._open(name)
-            return self._get(name, method)
-        except Exception as error:
-            return reply_to(error)
+            route = self._route(request)
+        except Exception as unroutable:
+            error = unroutable
+        return self._finish(request, self._refuse(route, error), route)
 
     def problem(self, error: BaseException) -> Reply:
         """Write any exception as problem JSON: the way for an app's own error handlers.
@@ -278,77 +235,296 @@ class Service:
         """
         return reply_to(error)
 
-    def _route(self, http_method: str, path: str) -> tuple[str, str | None]:
-        """The model and method that a path names; for GET also a page of ours."""
-        found = self._routes.get((http_method, path))
+    # -- everything that is mounted --------------------------------------------------------------
+
+    def handle(self, request: Request, body: bytes | bytearray = b"") -> Reply:
+        """Answer any request below the prefix. Raises nothing.
+
+        Parameters
+        ----------
+        request : Request
+        body : bytes or bytearray
+        """
+        started = perf_counter()
+        route: Route | None = None
+        try:
+            route = self._route(request)
+            self._guard.check(request, _access(route))
+            if isinstance(route, Inference):
+                return self._infer(route, request, body, started)
+            reply = self._turn(route, request)
+        except Exception as error:
+            reply = self._refuse(route, error)
+        return self._finish(request, reply, route, body, started)
+
+    async def ahandle(self, request: Request, body: bytes | bytearray = b"") -> Reply:
+        """Answer any request below the prefix, from asyncio. Raises nothing but CancelledError.
+
+        Parameters
+        ----------
+        request, body
+            As for :meth:`handle`.
+        """
+        started = perf_counter()
+        route: Route | None = None
+        try:
+            route = self._route(request)
+            self._guard.check(request, _access(route))
+            if isinstance(route, Inference):
+                return await self._ainfer(route, request, body, started)
+            if self._must_open(route):
+                loop = asyncio.get_running_loop()
+                reply = await loop.run_in_executor(None, self._turn, route, request)
+            else:
+                reply = route.answer(request)
+        except Exception as error:
+            reply = self._refuse(route, error)
+        return self._finish(request, reply, route, body, started)
+
+    def answer(
+        self, name: str, method: str | None, request: Request, body: bytes | bytearray
+    ) -> Reply:
+        """Answer a request to one model with plain JSON, wherever it was mounted. Raises nothing.
+
+        Nothing is guarded here: the app has let the request through.
+
+        Parameters
+        ----------
+        name : str
+            The model.
+        method : str or None
+            The source model's method; None for the main one.
+        request : Request
+            Its path is not looked at.
+        body : bytes or bytearray
+            JSON: a row, or a list of rows.
+        """
+        return self._infer(Inference(self._rows, name, method), request, body, perf_counter())
+
+    async def aanswer(
+        self, name: str, method: str | None, request: Request, body: bytes | bytearray
+    ) -> Reply:
+        """Answer a request to one model, from asyncio. Raises nothing but CancelledError.
+
+        Cancelling it takes its work out of the queue.
+
+        Parameters
+        ----------
+        name, method, request, body
+            As for :meth:`answer`.
+        """
+        route = Inference(self._rows, name, method)
+        return await self._ainfer(route, request, body, perf_counter())
+
+    # -- routes ----------------------------------------------------------------------------------
+
+    def _route(self, request: Request) -> Route:
+        found = self._routes.get((request.method, request.path))
         if found is None:
-            found = self._read_route(http_method, path)
+            found = self._read_route(request.method, request.path)
             if len(self._routes) < _MOST_ROUTES:
-                self._routes[http_method, path] = found
+                self._routes[request.method, request.path] = found
         return found
 
-    def _read_route(self, http_method: str, path: str) -> tuple[str, str | None]:
-        parts = path.strip("/").split("/")
-        name, method = parts[0], parts[1] if len(parts) == 2 else None
-        if len(parts) > 2 or (name and name not in RESERVED and name not in self.predictors):
-            known = name not in self.predictors and len(parts) <= 2
-            raise UnknownModelError(self._unknown(name)) if known else _no_page(path)
-        pages = not name or name in RESERVED or method is None
-        if name == "health" and method not in ("live", "ready", "startup"):
-            raise _no_page(path)
-        if name == "openapi.json" and method is not None:
-            raise _no_page(path)
-        allowed = [] if not name or name in RESERVED else ["POST"]
-        if pages:
-            allowed += ["GET", "HEAD"]
-        if http_method not in allowed:
-            raise ProblemError(
-                405,
-                "method-not-allowed",
-                "The path does not take this HTTP method",
-                f"Expected {' or '.join(allowed)}, got {http_method[:20]}",
-                [("allow", ", ".join(allowed))],
-            )
-        return name, method
+    def _read_route(self, http_method: str, path: str) -> Route:
+        parts = tuple(path.strip("/").split("/"))
+        for protocol in self.protocols:
+            route = protocol.route(http_method, parts)
+            if route is not None:
+                return route
+        raise no_page(path)
 
-    def _unknown(self, name: str) -> str:
-        known = ", ".join(f"`{model}`" for model in self.predictors) or "none"
-        return f"No model `{name[:100]}`; there is: {known}"
+    def allowed(self, path: str) -> tuple[str, ...]:
+        """The HTTP methods that a path takes; none where there is nothing.
 
-    def _is_to_be_opened(self, name: str, page: str | None) -> bool:
-        """Whoever waits until we are ready may send nothing that would open the models before."""
-        if name == "openapi.json":
-            return not self.predictors.is_ready
-        asked = name == "health" and page in ("ready", "startup")
-        return asked and self.predictors.state in ("new", "failed")
-
-    def _try(self, open_models: Callable[[], None]) -> None:
+        Parameters
+        ----------
+        path : str
+            Below the prefix.
+        """
         try:
-            open_models()
-        except Exception:
-            logger.exception("the models could not be opened")
+            self._read_route("OPTIONS", path)
+        except ProblemError as problem:
+            return (
+                tuple(dict(problem.headers).get("allow", "").split(", "))
+                if problem.status == 405
+                else ()
+            )
+        except UnknownModelError:
+            pass
+        return ()
 
-    def _get(self, name: str, page: str | None) -> Reply:
-        if name == "health":
-            return self._health(page)
-        if name == "openapi.json":
-            return Reply(200, encode(openapi(self)), JSON)
-        if name:
-            return Reply(200, encode(describe(self, name)), JSON)
-        return Reply(200, encode({"models": list(self.predictors)}), JSON)
+    # -- pages -----------------------------------------------------------------------------------
 
-    def _health(self, page: str | None) -> Reply:
-        health = self.predictors.health()
-        if page == "live":
-            fine = True
-            health = {"state": "live"}
-        elif page == "startup":
-            fine = health["state"] in ("open", "closed")
-        else:
-            fine = self.predictors.is_ready
-        headers = (*JSON, ("cache-control", "no-store"))
-        return Reply(200 if fine else 503, encode(health), headers)
+    def _must_open(self, page: Page) -> bool:
+        """Whoever waits until we are ready may send nothing that would open the models before."""
+        if page.opens is None:
+            return False
+        if page.opens != EVERY_MODEL:
+            return page.opens in self.predictors and not self.predictors.is_open(page.opens)
+        if page.waits:
+            return not self.predictors.is_ready
+        return self.predictors.state in ("new", "failed")
+
+    def _turn(self, page: Page, request: Request) -> Reply:
+        if page.opens == EVERY_MODEL and self._must_open(page):
+            try:
+                self.predictors.open()
+            except Exception:
+                logger.exception("the models could not be opened")
+        return page.answer(request)
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    def _infer(
+        self, route: Inference, request: Request, body: bytes | bytearray, started: float
+    ) -> Reply:
+        call: Call | None = None
+        try:
+            predictor = self.predictors[route.model]
+            call = self._read(route, predictor, request, body)
+            answers = [self._run(predictor, method, call) for method in call.methods]
+            reply = call.write(answers)
+        except Exception as error:
+            reply = self._refuse_call(route, error, call)
+        return self._finish(request, reply, route, body, started, call)
+
+    async def _ainfer(
+        self, route: Inference, request: Request, body: bytes | bytearray, started: float
+    ) -> Reply:
+        call: Call | None = None
+        try:
+            if not self.predictors.is_open(route.model):
+                await self._open(route.model)
+            predictor = self.predictors[route.model]
+            if len(body) > _UNPACKED_HERE_BYTES and request.header("content-encoding"):
+                loop = asyncio.get_running_loop()
+                body = await loop.run_in_executor(None, self._unpacked, request, body)
+                call = route.protocol.read(route, predictor, request, body)
+            else:
+                call = self._read(route, predictor, request, body)
+            answers = [await self._arun(predictor, method, call) for method in call.methods]
+            reply = call.write(answers)
+        except Exception as error:
+            reply = self._refuse_call(route, error, call)
+        return self._finish(request, reply, route, body, started, call)
+
+    async def _open(self, name: str) -> None:
+        """Open a model that is not yet, without holding up the event loop."""
+        if name in self.predictors:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self.predictors.__getitem__, name)
+
+    def _read(
+        self, route: Inference, predictor: Predictor, request: Request, body: bytes | bytearray
+    ) -> Call:
+        if len(body) > self._max_body_bytes:
+            raise body_too_large(self._max_body_bytes, f"{len(body):,}")
+        if request.header("content-encoding"):
+            body = self._unpacked(request, body)
+        return route.protocol.read(route, predictor, request, body)
+
+    def _unpacked(self, request: Request, body: bytes | bytearray) -> bytes | bytearray:
+        encoding = request.header("content-encoding") or ""
+        return decompressed(body, encoding, self._max_body_bytes)
+
+    def _run(self, predictor: Predictor, method: str, call: Call) -> Any:
+        timeout_s = self._time_for(call)
+        if call.priority:
+            function = predictor if method == "__call__" else getattr(predictor, method)
+            return function(call.rows, timeout_s=timeout_s, priority=call.priority)
+        if method == "__call__":
+            return predictor(call.rows, timeout_s=timeout_s)
+        return getattr(predictor, method)(call.rows, timeout_s)
+
+    async def _arun(self, predictor: Predictor, method: str, call: Call) -> Any:
+        timeout_s = self._time_for(call)
+        if call.priority:
+            return await predictor.apredict(
+                call.rows, method=method, timeout_s=timeout_s, priority=call.priority
+            )
+        return await predictor.apredict(call.rows, method=method, timeout_s=timeout_s)
+
+    def _time_for(self, call: Call) -> float | None:
+        """A client may ask for less time than it has, not for more."""
+        if call.timeout_s is None or self._timeout_s is None:
+            return call.timeout_s or self._timeout_s
+        return min(call.timeout_s, self._timeout_s)
+
+    # -- replies ---------------------------------------------------------------------------------
+
+    def _refuse(self, route: Route | None, error: Exception) -> Reply:
+        if route is None:
+            return reply_to(error)
+        return route.protocol.refuse(error)
+
+    def _refuse_call(self, route: Inference, error: Exception, call: Call | None) -> Reply:
+        """The refusal of a model stops at its first reason; a client wants them all."""
+        errors: list[InputError] = []
+        if isinstance(error, InputError) and call is not None:
+            try:
+                errors = self.predictors[route.model].check(call.rows)
+            except Exception as unexpected:
+                error = unexpected
+        return route.protocol.refuse(error, errors)
+
+    def _finish(
+        self,
+        request: Request,
+        reply: Reply,
+        route: Route | None,
+        body: bytes | bytearray = b"",
+        started: float | None = None,
+        call: Call | None = None,
+    ) -> Reply:
+        """What belongs to every reply: its encoding, the request's id, and word to the observers."""
+        least_bytes = self._compress_min_bytes
+        if least_bytes is not None and len(reply.body) >= least_bytes:
+            reply = _compressed(request, reply)
+        request_id = request_id_of(request)
+        if request_id is not None:
+            reply = reply._replace(headers=(*reply.headers, ("x-request-id", request_id)))
+        if self._observers:
+            seconds = 0.0 if started is None else perf_counter() - started
+            self._tell(request, reply, route, len(body), seconds, call)
+        return reply
+
+    def _tell(
+        self,
+        request: Request,
+        reply: Reply,
+        route: Route | None,
+        body_bytes: int,
+        seconds: float,
+        call: Call | None,
+    ) -> None:
+        model = None
+        if isinstance(route, Inference) and route.model in self.predictors:
+            model = route.model
+        outcome = Outcome(
+            request,
+            "" if route is None else route.protocol.name,
+            model,
+            None if call is None else call.methods[0],
+            reply.status,
+            None if call is None else call.n_rows,
+            body_bytes,
+            len(reply.body),
+            seconds,
+        )
+        for observe in self._observers:
+            try:
+                observe(outcome)
+            except Exception:
+                logger.exception("an observer of requests failed")
 
 
-def _no_page(path: str) -> ProblemError:
-    return ProblemError(404, "unknown-path", "There is nothing here", f"No page `{path[:200]}`")
+def _access(route: Route) -> Any:
+    return route.access if isinstance(route, Page) else "guarded"
+
+
+def _compressed(request: Request, reply: Reply) -> Reply:
+    headers = (*reply.headers, ("vary", "accept-encoding"))
+    if not accepts_gzip(request.header("accept-encoding")):
+        return reply._replace(headers=headers)
+    return Reply(reply.status, gzipped(reply.body), (*headers, ("content-encoding", "gzip")))

@@ -12,7 +12,7 @@ app (so that its middleware sees them), and lets infersdk's errors in the app's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -21,15 +21,13 @@ from starlette.routing import BaseRoute, Match, Route
 
 from infersdk.errors import InferSDKError
 from infersdk.predictors import current_predictors
-from infersdk.predictors.registry import Opening
 from infersdk.web import asgi
+from infersdk.web import request as models_request
 from infersdk.web.asgi import GONE, ASGIApp, PredictorsMiddleware, below, route_path
 from infersdk.web.problems import expected_problem
-from infersdk.web.settings import Settings
+from infersdk.web.settings import Options
 
 __all__ = ["InferSDK", "PredictorsMiddleware", "current_predictors", "refuse"]
-
-_DEFAULTS = Settings()
 
 
 class InferSDK(asgi.InferSDK):
@@ -42,7 +40,7 @@ class InferSDK(asgi.InferSDK):
     ----------
     app : starlette.applications.Starlette, optional
         To be set up at once.
-    models, url_prefix, max_body_bytes, max_rows, timeout_s, opening
+    models, url_prefix, **options
         As for :class:`infersdk.web.asgi.InferSDK`.
 
     Raises
@@ -66,21 +64,11 @@ class InferSDK(asgi.InferSDK):
         *,
         models: Mapping[str, Any] | None = None,
         url_prefix: str | None = None,
-        max_body_bytes: int = _DEFAULTS.max_body_bytes,
-        max_rows: int = _DEFAULTS.max_rows,
-        timeout_s: float | None = _DEFAULTS.timeout_s,
-        opening: Opening = _DEFAULTS.opening,
+        **options: Unpack[Options],
     ) -> None:
         if app is not None:
             _check(app)  # before models are opened for it
-        super().__init__(
-            models=models,
-            url_prefix=url_prefix,
-            max_body_bytes=max_body_bytes,
-            max_rows=max_rows,
-            timeout_s=timeout_s,
-            opening=opening,
-        )
+        super().__init__(models=models, url_prefix=url_prefix, **options)
         if app is not None:
             self.init_app(app)
 
@@ -127,16 +115,23 @@ class InferSDK(asgi.InferSDK):
             JSON, with the same status, limits and problems as the models' own routes. Nothing is raised
             for rows that do not fit.
         """
-        return await self._respond(request, "POST", f"/{name}/{method}" if method else f"/{name}")
+        return await self._respond(request, "", name, method)
 
-    async def _respond(self, request: Request, http_method: str, path: str) -> Response:
+    async def _respond(
+        self, request: Request, path: str, name: str | None = None, method: str | None = None
+    ) -> Response:
         async def disconnected() -> bool:
             return (await request.receive())["type"] == "http.disconnect"
 
+        seen = models_request.Request(
+            request.method,
+            path,
+            request.headers.get,
+            request.client.host if request.client else None,
+            request.url.query,
+        )
         try:
-            reply = await self.reply(
-                http_method, path, request.headers.get, request.stream(), disconnected
-            )
+            reply = await self.reply(seen, request.stream(), disconnected, name=name, method=method)
         except ClientDisconnect:
             reply = None
         if reply is None:

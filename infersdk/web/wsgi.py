@@ -15,11 +15,12 @@ from typing import Any
 from infersdk.predictors import Predictors
 from infersdk.runtime.waiting import abandoned_when
 from infersdk.web.problems import ProblemError, Reply, body_too_large
-from infersdk.web.service import Header, Service
+from infersdk.web.request import Header, Request
+from infersdk.web.service import Service
 from infersdk.web.settings import Settings
 from infersdk.web.wsgi_client import client_watch
 
-__all__ = ["WSGIApp", "answer", "header_of", "read_body", "respond"]
+__all__ = ["WSGIApp", "answer", "header_of", "read_body", "request_of", "respond"]
 
 Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
@@ -94,23 +95,22 @@ def respond(
     max_body_bytes : int, optional
         The host's own limit, where it is lower than the service's.
     """
-    http_method = environ["REQUEST_METHOD"]
-    header = header_of(environ)
-    if http_method != "POST":
-        return service.handle(http_method, path, header, b"")
+    request = request_of(environ, path)
+    if request.method != "POST":
+        return service.handle(request)
     try:
         if not _is_ordinary(environ):
-            refusal = service.refuse_early(http_method, path, header)
+            refusal = service.refuse_early(request)
             if refusal is not None:
                 return refusal
         body = read_body(environ, _limit(service, max_body_bytes))
     except ProblemError as problem:
-        return problem.reply()
+        return service.refuse(request, problem)
     is_gone = client_watch(environ)
     if is_gone is None:
-        return service.handle(http_method, path, header, body)
+        return service.handle(request, body)
     with abandoned_when(is_gone):
-        return service.handle(http_method, path, header, body)
+        return service.handle(request, body)
 
 
 def answer(
@@ -135,12 +135,30 @@ def answer(
         body = read_body(environ, _limit(service, max_body_bytes))
     except ProblemError as problem:
         return problem.reply()
-    header = header_of(environ)
+    request = request_of(environ, environ.get("PATH_INFO", ""))
     is_gone = client_watch(environ)
     if is_gone is None:
-        return service.answer(name, method, body, header)
+        return service.answer(name, method, request, body)
     with abandoned_when(is_gone):
-        return service.answer(name, method, body, header)
+        return service.answer(name, method, request, body)
+
+
+def request_of(environ: Environ, path: str) -> Request:
+    """Return the request of an environ.
+
+    Parameters
+    ----------
+    environ : dict
+    path : str
+        Below the prefix.
+    """
+    return Request(
+        environ["REQUEST_METHOD"],
+        path,
+        header_of(environ),
+        environ.get("REMOTE_ADDR"),
+        environ.get("QUERY_STRING", ""),
+    )
 
 
 def header_of(environ: Environ) -> Header:

@@ -15,6 +15,7 @@ import infersdk
 from infersdk.predictors import Predictors
 from infersdk.types import Field, Labels, Method, Signature, TensorSpec
 from infersdk.web.openapi import openapi, schema_of_answers, schema_of_rows
+from infersdk.web.request import Request
 from infersdk.web.service import Service
 from infersdk.web.settings import Settings
 
@@ -23,6 +24,7 @@ from .conftest import Trained
 pytest.importorskip("sklearn", reason="the models are scikit-learn's")
 
 JSON = {"content-type": "application/json"}.get
+ASKED = Request("POST", "/", JSON)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_what_the_schema_takes_is_answered_and_what_it_does_not_is_refused(
     """By name; rows by position are taken as well, and not described."""
     schema = schema_of_rows(service.predictors["mixed"].signature)
     valid = Draft202012Validator(schema).is_valid(row)
-    reply = service.answer("mixed", "predict", json.dumps(row).encode(), JSON)
+    reply = service.answer("mixed", "predict", ASKED, json.dumps(row).encode())
     if valid:
         assert reply.status == 200
     elif not _lenient(row):
@@ -84,7 +86,7 @@ def test_answers_are_as_described(service: Service, mixed: Trained, iris: Traine
         rows = trained.X.iloc[:5].to_json(orient="records").encode()
         signature = service.predictors[name].signature
         for method in signature.methods:
-            reply = service.answer(name, method.name, rows, JSON)
+            reply = service.answer(name, method.name, ASKED, rows)
             assert reply.status == 200
             schema = schema_of_answers(method, signature)
             Draft202012Validator.check_schema(schema)
@@ -105,7 +107,7 @@ def test_the_document_names_every_route_once(service: Service) -> None:
     for path, described in paths.items():
         for http_method in described:
             header = JSON
-            assert service.refuse_early(http_method.upper(), path, header) is None
+            assert service.refuse_early(Request(http_method.upper(), path, header)) is None
     json.dumps(document)
 
 
@@ -113,7 +115,7 @@ def test_problems_are_as_described(service: Service) -> None:
     schema = openapi(service)["components"]["schemas"]["Problem"]
     validator = Draft202012Validator(schema)
     for body in (b"{}", b"{", b"[[1]]"):
-        validator.validate(json.loads(service.answer("iris", None, body, JSON).body))
+        validator.validate(json.loads(service.answer("iris", None, ASKED, body).body))
 
 
 def _signature(**more: Any) -> Signature:
@@ -179,7 +181,7 @@ def test_a_text_model_end_to_end() -> None:
         service = Service(predictors)
         signature = predictors["mood"].signature
         for rows in ("good", ["good", "bad night"]):
-            reply = service.answer("mood", "predict", json.dumps(rows).encode(), JSON)
+            reply = service.answer("mood", "predict", ASKED, json.dumps(rows).encode())
             expected = model.predict([rows] if isinstance(rows, str) else rows).tolist()
             assert json.loads(reply.body) == {"answers": expected}
             Draft202012Validator(schema_of_rows(signature)).validate(rows)

@@ -31,7 +31,14 @@ class Protocol:
         named = dict(headers)
         if len(parts) == 1:
             named.setdefault("content-length", str(len(parts[0])))
-        self.scope = SimpleNamespace(proto="http", method=method, path=path, headers=named)
+        self.scope = SimpleNamespace(
+            proto="http",
+            method=method,
+            path=path,
+            headers=named,
+            client="127.0.0.1:5000",
+            query_string="",
+        )
         self.parts = list(parts)
         self.read = 0
         self.gone = asyncio.Event()

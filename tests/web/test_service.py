@@ -20,6 +20,7 @@ from infersdk.errors import ClosedError, DeadlineError, InputError, OverloadedEr
 from infersdk.predictors import Predictors
 from infersdk.web.json_rows import encode
 from infersdk.web.problems import reply_to
+from infersdk.web.request import Request
 from infersdk.web.service import Reply, Service
 from infersdk.web.settings import Settings
 
@@ -29,6 +30,7 @@ pytest.importorskip("sklearn", reason="the models are scikit-learn's")
 
 Header = Callable[[str], str | None]
 JSON: Header = {"content-type": "application/json"}.get
+ASKED = Request("POST", "/", JSON)
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +49,9 @@ def ask(
 ) -> Reply:
     """Ask both ways, and insist that they agree."""
     body = rows if isinstance(rows, bytes) else json.dumps(rows).encode()
-    reply = service.answer(name, method, body, header)
-    awaited = asyncio.run(service.aanswer(name, method, body, header))
+    request = Request("POST", "/", header)
+    reply = service.answer(name, method, request, body)
+    awaited = asyncio.run(service.aanswer(name, method, request, body))
     assert (reply.status, reply.body) == (awaited.status, awaited.body) or reply.status == 500
     return reply
 
@@ -103,7 +106,7 @@ def test_any_row_answers_as_the_model_does(
 
     frame = pd.DataFrame([row]).astype({"income": "float64"})
     expected = mixed.model.predict_proba(frame)
-    reply = service.answer("mixed", "predict_proba", json.dumps(row).encode(), JSON)
+    reply = service.answer("mixed", "predict_proba", ASKED, json.dumps(row).encode())
     np.testing.assert_allclose(content(reply)["answers"], expected, rtol=1e-6)
 
 
@@ -306,9 +309,9 @@ def test_a_model_that_cannot_be_opened_is_the_servers_fault(tmp_path: Path) -> N
     reply = ask(service, "churn", None, {})
     assert reply.status == 500
     assert b"secret" not in reply.body
-    assert service.handle("GET", "/health/live", JSON, b"").status == 200
+    assert service.handle(Request("GET", "/health/live", JSON)).status == 200
     for page in ("ready", "startup"):
-        reply = service.handle("GET", f"/health/{page}", JSON, b"")
+        reply = service.handle(Request("GET", f"/health/{page}", JSON))
         assert reply.status == 503
         assert content(reply)["models"]["churn"] == {"state": "failed", "error": "ArtifactError"}
     service.predictors.close()
@@ -323,8 +326,9 @@ def test_a_json_pointer_is_escaped() -> None:
 
 
 def handle(service: Service, http_method: str, path: str, body: bytes = b"") -> Reply:
-    reply = service.handle(http_method, path, JSON, body)
-    awaited = asyncio.run(service.ahandle(http_method, path, JSON, body))
+    request = Request(http_method, path, JSON)
+    reply = service.handle(request, body)
+    awaited = asyncio.run(service.ahandle(request, body))
     assert (reply.status, reply.body) == (awaited.status, awaited.body)
     return reply
 
@@ -365,21 +369,21 @@ def test_what_no_route_takes(
     reply = handle(service, http_method, path)
     assert reply.status == status
     assert headers(reply).get("allow") == allow
-    early = service.refuse_early(http_method, path, JSON)
+    early = service.refuse_early(Request(http_method, path, JSON))
     assert early == reply
 
 
 def test_what_is_refused_before_the_body_is_read(service: Service) -> None:
     large: Header = {"content-type": "application/json", "content-length": "20001"}.get
-    early = service.refuse_early("POST", "/iris", large)
+    early = service.refuse_early(Request("POST", "/iris", large))
     assert early is not None
     assert early.status == 413
-    early = service.refuse_early("POST", "/iris", {"content-type": "text/csv"}.get)
+    early = service.refuse_early(Request("POST", "/iris", {"content-type": "text/csv"}.get))
     assert early is not None
     assert early.status == 415
     for length in ("20000", "abc", "-1", None):
         header: Header = {"content-type": "application/json", "content-length": length}.get
-        assert service.refuse_early("POST", "/iris", header) is None
+        assert service.refuse_early(Request("POST", "/iris", header)) is None
 
 
 def test_health_follows_the_life_of_the_models(iris: Trained) -> None:
@@ -424,15 +428,15 @@ def test_the_deadline_reaches_the_model_and_its_errors_the_client(iris: Trained)
         predictors = Predictors({"iris": iris.path})
         service = Service(predictors, Settings(timeout_s=0.05))
         with predictors.override("iris", Busy()):  # type: ignore[arg-type]
-            assert service.answer("iris", "predict", b"[]", JSON).status == 504
-            reply = asyncio.run(service.aanswer("iris", "predict", b"[]", JSON))
+            assert service.answer("iris", "predict", ASKED, b"[]").status == 504
+            reply = asyncio.run(service.aanswer("iris", "predict", ASKED, b"[]"))
         assert (reply.status, headers(reply)["retry-after"]) == (503, "7")
         assert timeouts == [0.05, 0.05]
 
 
 def test_cancelling_the_awaited_answer_passes_on(service: Service) -> None:
     async def run() -> None:
-        coroutine = service.aanswer("iris", None, b"[[1,2,3,4]]", JSON)
+        coroutine = service.aanswer("iris", None, ASKED, b"[[1,2,3,4]]")
         task = asyncio.ensure_future(coroutine)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

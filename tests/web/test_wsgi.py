@@ -229,7 +229,7 @@ def test_an_abandoned_call_is_not_logged_as_a_fault(
     def give_up(*arguments: Any, **named: Any) -> Any:
         raise infersdk.AbandonedError("nobody waits", model="iris")
 
-    monkeypatch.setattr(models_app.service, "_find", give_up)
+    monkeypatch.setattr(models_app.service, "_read", give_up)
     reply = respond(models_app.service, environ_of("POST", "/iris", b"[]"), "/iris")
     assert reply.status == 499
     assert caplog.records == []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from infersdk.runtime.waiting import abandoned_when
 from infersdk.web.django import conf
 from infersdk.web.problems import ProblemError, Reply, body_too_large
+from infersdk.web.request import Request
 from infersdk.web.service import Service
 from infersdk.web.wsgi import read_body
 from infersdk.web.wsgi_client import client_watch
@@ -75,13 +75,16 @@ def mounted(request: HttpRequest, path: str) -> HttpResponse:
     path : str
         Below the prefix, beginning with ``/``.
     """
-    service = conf.service()
-    model, _, method = path[1:].partition("/")
-    if request.method == "POST" and model in service.predictors:
-        reply = _refuse_early(service, request, path)
-        return to_response(reply or _answer(service, request, model, method or None))
+    service, seen = conf.service(), _seen(request, path)
+    try:
+        early, body = _received(service, request, seen)
+    except ProblemError as error:
+        return to_response(service.refuse(seen, error))
+    if early is not None:
+        return to_response(early)
     service = _for_path(service, request, path)
-    reply = service.handle(request.method or "", path, _headers(request), b"")
+    with while_wanted(request):
+        reply = service.handle(seen, body)
     return to_response(reply, is_head=request.method == "HEAD")
 
 
@@ -93,13 +96,14 @@ async def amounted(request: HttpRequest, path: str) -> HttpResponse:
     request, path
         As for :func:`mounted`.
     """
-    service = conf.service()
-    model, _, method = path[1:].partition("/")
-    if request.method == "POST" and model in service.predictors:
-        reply = _refuse_early(service, request, path)
-        return to_response(reply or await _aanswer(service, request, model, method or None))
-    service = _for_path(service, request, path)
-    reply = await service.ahandle(request.method or "", path, _headers(request), b"")
+    service, seen = conf.service(), _seen(request, path)
+    try:
+        early, body = _received(service, request, seen)
+    except ProblemError as error:
+        return to_response(service.refuse(seen, error))
+    if early is not None:
+        return to_response(early)
+    reply = await _for_path(service, request, path).ahandle(seen, body)
     return to_response(reply, is_head=request.method == "HEAD")
 
 
@@ -145,7 +149,7 @@ def _answer(service: Service, request: HttpRequest, model: str, method: str | No
     except ProblemError as error:
         return error.reply()
     with while_wanted(request):
-        return service.answer(model, method, body, _headers(request))
+        return service.answer(model, method, _seen(request, request.path), body)
 
 
 async def _aanswer(service: Service, request: HttpRequest, model: str, method: str | None) -> Reply:
@@ -153,7 +157,7 @@ async def _aanswer(service: Service, request: HttpRequest, model: str, method: s
         body = _body(service, request)
     except ProblemError as error:
         return error.reply()
-    return await service.aanswer(model, method, body, _headers(request))
+    return await service.aanswer(model, method, _seen(request, request.path), body)
 
 
 def _for_path(service: Service, request: HttpRequest, path: str) -> Service:
@@ -161,7 +165,7 @@ def _for_path(service: Service, request: HttpRequest, path: str) -> Service:
     if path != _OPENAPI:
         return service
     prefix = request.path.rstrip("/").removesuffix(_OPENAPI)
-    return Service(service.predictors, replace(service.settings, url_prefix=prefix))
+    return service.mounted_at(prefix)
 
 
 def while_wanted(request: HttpRequest) -> AbstractContextManager[None]:
@@ -200,10 +204,26 @@ def _length(request: HttpRequest) -> int | None:
         return None
 
 
-def _refuse_early(service: Service, request: HttpRequest, path: str) -> Reply | None:
-    if (_length(request) or 0) <= _READ_ANYWAY_BYTES:
-        return None
-    return service.refuse_early(request.method or "", path, _headers(request))
+def _seen(request: HttpRequest, path: str) -> Request:
+    meta = request.META
+    return Request(
+        request.method or "",
+        path,
+        _headers(request),
+        meta.get("REMOTE_ADDR"),
+        meta.get("QUERY_STRING", ""),
+    )
+
+
+def _received(service: Service, request: HttpRequest, seen: Request) -> tuple[Reply | None, bytes]:
+    """The body of a request to the models' own routes, or why it is refused unread."""
+    if request.method != "POST":
+        return None, b""
+    if (_length(request) or 0) > _READ_ANYWAY_BYTES:
+        refusal = service.refuse_early(seen)
+        if refusal is not None:
+            return refusal, b""
+    return None, _body(service, request)
 
 
 def _body(service: Service, request: HttpRequest) -> bytes:

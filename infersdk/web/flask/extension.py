@@ -9,20 +9,19 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, Unpack
 
 import flask
 from flask import Flask, Request, Response, current_app, got_request_exception, has_app_context
 
 from infersdk.errors import InferSDKError
 from infersdk.predictors import Predictors, add_resolver, current_predictors
-from infersdk.predictors.registry import Opening
 from infersdk.runtime import Predictor
 from infersdk.web import wsgi
 from infersdk.web.flask.commands import commands
-from infersdk.web.problems import Reply, expected_problem
+from infersdk.web.problems import Reply, expected_problem, no_page
 from infersdk.web.service import Service
-from infersdk.web.settings import Settings
+from infersdk.web.settings import Options, Settings
 
 __all__ = ["ENDPOINT", "InferSDK"]
 
@@ -33,8 +32,6 @@ _PREFIX = "INFERSDK_"
 
 # So that a method which a path does not take is refused by us, in problem JSON.
 _HTTP_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-
-_DEFAULTS = Settings()
 
 
 class InferSDK:
@@ -48,9 +45,8 @@ class InferSDK:
     or, with an app factory, ``infer = InferSDK(models=...)`` and then ``infer.init_app(app)``, for as
     many apps as there are; each has models of its own.
 
-    ``app.config`` has the last word: ``INFERSDK_URL_PREFIX``, ``INFERSDK_MAX_BODY_BYTES``,
-    ``INFERSDK_MAX_ROWS``, ``INFERSDK_TIMEOUT_S`` and ``INFERSDK_OPENING`` replace the arguments of that
-    name, and models in ``INFERSDK_MODELS`` are added to those that are given here, or replace the one of
+    ``app.config`` has the last word: ``INFERSDK_URL_PREFIX``, ``INFERSDK_MAX_ROWS``, ``INFERSDK_METRICS`` and so
+    on, one for each setting, replace the arguments of that name, and models in ``INFERSDK_MODELS`` are added to those that are given here, or replace the one of
     the same name. Code says what is usual, a deployment or a test what differs.
 
     Parameters
@@ -62,12 +58,9 @@ class InferSDK:
         file's path, a trained model, a Predictor, a function that returns one.
     url_prefix : str, optional
         Where the models' own routes are mounted, e.g. "/models"; by default nowhere.
-    max_body_bytes, max_rows : int
-        More in one request is refused with 413. ``MAX_CONTENT_LENGTH`` holds too, if it is lower.
-    timeout_s : float or None
-        The most seconds that a request may take to be answered, then 504.
-    opening : {"auto", "now", "lazy"}
-        When models are opened; see :class:`infersdk.Predictors`.
+    **options
+        Limits, protocols, metrics and who may ask: see :class:`infersdk.web.settings.Settings`. Flask's
+        ``MAX_CONTENT_LENGTH`` holds too, if it is lower than ``max_body_bytes``.
 
     Raises
     ------
@@ -81,19 +74,9 @@ class InferSDK:
         *,
         models: Mapping[str, Any] | None = None,
         url_prefix: str | None = None,
-        max_body_bytes: int = _DEFAULTS.max_body_bytes,
-        max_rows: int = _DEFAULTS.max_rows,
-        timeout_s: float | None = _DEFAULTS.timeout_s,
-        opening: Opening = _DEFAULTS.opening,
+        **options: Unpack[Options],
     ) -> None:
-        self._settings = Settings(
-            models=models or {},
-            url_prefix=url_prefix,
-            max_body_bytes=max_body_bytes,
-            max_rows=max_rows,
-            timeout_s=timeout_s,
-            opening=opening,
-        )
+        self._settings = Settings(models=models or {}, url_prefix=url_prefix, **options)
         if app is not None:
             self.init_app(app)
 
@@ -220,12 +203,10 @@ def _add_routes(app: Flask, service: Service, url_prefix: str) -> None:
 
 def _options(app: Flask, service: Service, path: str) -> Response:
     """What Flask answers by itself, with the methods of this path; CORS extensions build on it."""
-    refusal = service.refuse_early("OPTIONS", path, lambda name: None)
-    assert refusal is not None
-    if refusal.status != 405:
-        return _respond(app, refusal)
-    allowed = dict(refusal.headers)["allow"]
-    return app.response_class(headers={"allow": f"{allowed}, OPTIONS"})
+    allowed = service.allowed(path)
+    if not allowed:
+        return _respond(app, no_page(path).reply())
+    return app.response_class(headers={"allow": ", ".join((*allowed, "OPTIONS"))})
 
 
 def _add_error_handler(app: Flask, service: Service) -> None:
