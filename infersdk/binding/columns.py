@@ -24,15 +24,11 @@ class Columns:
         The column of each field, all of one shape (n_rows,).
     """
 
-    __slots__ = ("arrays",)
+    __slots__ = ("arrays", "n_rows")
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.arrays = arrays
-
-    @property
-    def n_rows(self) -> int:
-        """How many rows there are."""
-        return len(next(iter(self.arrays.values()), ()))
+        self.n_rows = len(next(iter(arrays.values()), ()))
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -93,13 +93,13 @@ def read_request(
     request = decode(content)
     if not isinstance(request, dict):
         raise _malformed("a JSON object", request)
-    parameters = _parameters(request, "the request")
+    parameters = _parameters(request, "request")
     inputs = _inputs(request, raw, header_length is not None, max_inputs, max_rows)
     names: list[str] = []
     binary: dict[str, bool] = {}
     for output in _listed(request, "outputs", required=False):
         name = _name(output, "outputs")
-        options = _parameters(output, f"the output `{name[:80]}`")
+        options = _parameters(output, name)
         _refuse_foreign(options, name)
         if "classification" in options:
             raise _bad_request(
@@ -148,9 +148,11 @@ def _inputs(
         shape = check_shape(name, item.get("shape"))
         if max_rows is not None and shape and shape[0] > max_rows:
             raise too_many_rows(shape[0], max_rows)
-        options = _parameters(item, f"the input `{name[:80]}`")
-        _refuse_foreign(options, name)
-        size = options.get("binary_data_size")
+        options = _parameters(item, name)
+        size = None
+        if options:
+            _refuse_foreign(options, name)
+            size = options.get("binary_data_size")
         values = item.get("data")
         if size is None:
             if not isinstance(values, list):
@@ -211,12 +213,12 @@ def _name(item: dict[str, Any], key: str) -> str:
     return name
 
 
-def _parameters(item: dict[str, Any], what: str) -> dict[str, Any]:
+def _parameters(item: dict[str, Any], name: str) -> dict[str, Any]:
     parameters = item.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise _malformed(f"the `parameters` of {what} to be an object", parameters)
+        raise _malformed(f"the `parameters` of `{name[:80]}` to be an object", parameters)
     return parameters
 
 

@@ -274,19 +274,17 @@ def from_values(name: str, datatype: str, shape: tuple[int, ...], values: Sequen
         index, other = next((i, v) for i, v in enumerate(flat) if type(v) not in takes)
         raise _bad_value(name, datatype, other, index)
     try:
-        with np.errstate(over="ignore"):
+        if datatype in _NARROW:
+            data = _narrowed(name, datatype, flat, dtype)
+        else:
             data = np.array(flat, dtype=dtype)
     except OverflowError:
         index, other = _first_too_large(flat, dtype)
         raise _bad_value(name, datatype, other, index) from None
-    if float in takes and not np.isfinite(data).all():
-        # Infinity itself is no error here; a number that has become infinite is.
-        for index in np.flatnonzero(np.isinf(data)).tolist():
-            if math.isfinite(flat[index]):
-                raise _bad_value(name, datatype, flat[index], index)
     return Tensor(name, datatype, shape, _reshaped(name, data, shape))
 
 
+_NARROW = frozenset({"FP16", "FP32", "BF16"})
 _WHOLE = frozenset({int, bool})
 _REAL: frozenset[type] = frozenset({int, float, bool, type(None)})
 _TAKES: dict[str, frozenset[type]] = {
@@ -316,6 +314,16 @@ def _flat(name: str, shape: tuple[int, ...], values: Sequence[Any]) -> Sequence[
             expected=f"{n:,} values for the shape {list(shape)}", given=given, field=name
         )
     return level
+
+
+def _narrowed(name: str, datatype: str, flat: Sequence[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Infinity itself is no error here; a number that becomes infinite is."""
+    with np.errstate(over="ignore"):
+        data: NDArray[Any] = np.array(flat, dtype=dtype)
+    for index in np.flatnonzero(np.isinf(data)).tolist():
+        if math.isfinite(flat[index]):
+            raise _bad_value(name, datatype, flat[index], index)
+    return data
 
 
 def _texts(name: str, flat: Sequence[Any]) -> list[str]:
