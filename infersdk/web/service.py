@@ -90,6 +90,7 @@ class Service:
         self._timeout_s = settings.timeout_s
         self._compress_min_bytes = settings.compress_min_bytes
         self._guard = Guard(settings.tokens, settings.guard)
+        self._is_guarded = self._guard.asks
         self._observers: tuple[Observer, ...] = ()
         self.requests: RequestCounts | None = None
         self.exemplars: Any = None
@@ -245,11 +246,12 @@ class Service:
         request : Request
         body : bytes or bytearray
         """
-        started = perf_counter()
+        started = perf_counter() if self._observers else 0.0
         route: Route | None = None
         try:
             route = self._route(request)
-            self._guard.check(request, _access(route))
+            if self._is_guarded or route.__class__ is Page:
+                self._guard.check(request, _access(route))
             if isinstance(route, Inference):
                 return self._infer(route, request, body, started)
             reply = self._turn(route, request)
@@ -265,11 +267,12 @@ class Service:
         request, body
             As for :meth:`handle`.
         """
-        started = perf_counter()
+        started = perf_counter() if self._observers else 0.0
         route: Route | None = None
         try:
             route = self._route(request)
-            self._guard.check(request, _access(route))
+            if self._is_guarded or route.__class__ is Page:
+                self._guard.check(request, _access(route))
             if isinstance(route, Inference):
                 return await self._ainfer(route, request, body, started)
             if self._must_open(route):
@@ -429,7 +432,7 @@ class Service:
         return decompressed(body, encoding, self._max_body_bytes)
 
     def _run(self, predictor: Predictor, method: str, call: Call) -> Any:
-        timeout_s = self._time_for(call)
+        timeout_s = self._timeout_s if call.timeout_s is None else self._time_for(call.timeout_s)
         if call.priority:
             function = predictor if method == "__call__" else getattr(predictor, method)
             return function(call.rows, timeout_s=timeout_s, priority=call.priority)
@@ -438,18 +441,16 @@ class Service:
         return getattr(predictor, method)(call.rows, timeout_s)
 
     async def _arun(self, predictor: Predictor, method: str, call: Call) -> Any:
-        timeout_s = self._time_for(call)
+        timeout_s = self._timeout_s if call.timeout_s is None else self._time_for(call.timeout_s)
         if call.priority:
             return await predictor.apredict(
                 call.rows, method=method, timeout_s=timeout_s, priority=call.priority
             )
         return await predictor.apredict(call.rows, method=method, timeout_s=timeout_s)
 
-    def _time_for(self, call: Call) -> float | None:
+    def _time_for(self, asked_s: float) -> float:
         """A client may ask for less time than it has, not for more."""
-        if call.timeout_s is None or self._timeout_s is None:
-            return call.timeout_s or self._timeout_s
-        return min(call.timeout_s, self._timeout_s)
+        return asked_s if self._timeout_s is None else min(asked_s, self._timeout_s)
 
     # -- replies ---------------------------------------------------------------------------------
 
@@ -474,18 +475,18 @@ class Service:
         reply: Reply,
         route: Route | None,
         body: bytes | bytearray = b"",
-        started: float | None = None,
+        started: float = 0.0,
         call: Call | None = None,
     ) -> Reply:
         """What belongs to every reply: its encoding, the request's id, and word to the observers."""
-        least_bytes = self._compress_min_bytes
-        if least_bytes is not None and len(reply.body) >= least_bytes:
+        if self._compress_min_bytes is not None and len(reply.body) >= self._compress_min_bytes:
             reply = _compressed(request, reply)
-        request_id = request_id_of(request)
-        if request_id is not None:
-            reply = reply._replace(headers=(*reply.headers, ("x-request-id", request_id)))
+        if request.header("x-request-id") is not None:
+            request_id = request_id_of(request)
+            if request_id is not None:
+                reply = reply._replace(headers=(*reply.headers, ("x-request-id", request_id)))
         if self._observers:
-            seconds = 0.0 if started is None else perf_counter() - started
+            seconds = perf_counter() - started if started else 0.0
             self._tell(request, reply, route, len(body), seconds, call)
         return reply
 
