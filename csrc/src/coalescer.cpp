@@ -214,7 +214,12 @@ struct Coalescer::State {
   }
 
   // Takes up to `n_rows` more rows of the front of its queue.
-  void take_rows(const RequestPtr& request, size_t n_rows, std::vector<Piece>* pieces) {
+  void take_rows(const RequestPtr& request, size_t n_rows, int64_t now,
+                 std::vector<Piece>* pieces) {
+    if (request->rows_taken_ == 0 && request->taken_ns == 0) {
+      request->taken_ns = now;
+      if (config.meter != nullptr) config.meter->waited(now - request->submitted_ns);
+    }
     pieces->push_back({request, request->rows_taken_, n_rows});
     ++request->pieces_in_flight_;
     if (request->rows_taken_ + n_rows == request->n_rows) {
@@ -279,7 +284,7 @@ struct Coalescer::State {
         if (!pieces->empty() && rows + n_rows > config.max_batch_size) break;
         const bool last = request->rows_taken_ + n_rows == request->n_rows;
         if (last) --left;
-        take_rows(request, n_rows, pieces);
+        take_rows(request, n_rows, now, pieces);
         rows += n_rows;
         if (!last) break;
       }
@@ -587,8 +592,8 @@ void Coalescer::told(State* state, size_t n) noexcept {
   state->tell_if_quiet();
 }
 
-void Coalescer::conclude(State* state, const Piece* pieces, size_t n,
-                         const Status& status) noexcept {
+void Coalescer::conclude(State* state, const Piece* pieces, size_t n, const Status& status,
+                         int64_t ended_ns) noexcept {
   std::vector<RequestPtr> finished;
   finished.reserve(n);
   {
@@ -596,6 +601,7 @@ void Coalescer::conclude(State* state, const Piece* pieces, size_t n,
     for (size_t i = 0; i < n; ++i) {
       const RequestPtr& request = pieces[i].request;
       --request->pieces_in_flight_;
+      request->batch_ended_ns = std::max(request->batch_ended_ns, ended_ns);
       if (!status.ok() && !request->failed_) {
         request->failed_ = true;
         request->status = status;
@@ -611,12 +617,17 @@ void Coalescer::conclude(State* state, const Piece* pieces, size_t n,
 
 void Coalescer::run_pieces(State* state, size_t replica, const Piece* pieces, size_t n,
                            bool second_opinion) noexcept {
+  int64_t ended = 0;
   auto run_on = [&](size_t index) {
     size_t units = 0;
     for (size_t i = 0; i < n; ++i) units += units_of(*pieces[i].request, pieces[i].n_rows);
     const int64_t started = now_ns();
     Status status = state->replicas[index].backend->run(pieces, n);
-    if (status.ok()) state->cost->record(CostModel::bucket(units), now_ns() - started);
+    ended = now_ns();
+    if (status.ok()) {
+      state->cost->record(CostModel::bucket(units), ended - started);
+      if (state->config.meter != nullptr) state->config.meter->batched(ended - started);
+    }
     return status;
   };
   Status status = run_on(replica);
@@ -625,7 +636,7 @@ void Coalescer::run_pieces(State* state, size_t replica, const Piece* pieces, si
       std::lock_guard<std::mutex> lock(state->mutex);
       state->praise(replica);
     }
-    conclude(state, pieces, n, status);
+    conclude(state, pieces, n, status, ended);
     return;
   }
   if (second_opinion && status.code() != StatusCode::kInvalidArgument) {
@@ -646,13 +657,13 @@ void Coalescer::run_pieces(State* state, size_t replica, const Piece* pieces, si
         }
       }
       if (second.ok()) {
-        conclude(state, pieces, n, second);
+        conclude(state, pieces, n, second, ended);
         return;
       }
     }
   }
   if (n == 1) {
-    conclude(state, pieces, n, status);
+    conclude(state, pieces, n, status, ended);
     return;
   }
   // Both halves, each of which may be halved again: one bad request of 32 takes eleven runs. With a

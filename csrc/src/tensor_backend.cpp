@@ -164,7 +164,13 @@ Status TensorBackend::run_together(const Piece* pieces, size_t n) {
   int64_t n_rows = 0;
   for (size_t i = 0; i < n; ++i) n_rows += static_cast<int64_t>(pieces[i].n_rows);
   Values outputs(api, session_->outputs().size());
+  const int64_t started = now_ns();
   INFERSDK_RETURN_IF_ERROR(session_->run(inputs.data(), outputs.data()));
+  const int64_t ended = now_ns();
+  if (session_->meter() != nullptr) {
+    session_->meter()->ran(ended - started, n_rows, Writers::kMany);
+  }
+  for (size_t i = 0; i < n; ++i) pieces[i].request->ran(started, ended, n_rows);
   const bool together = n > 1 || !pieces[0].whole();
   for (size_t i = 0; i < session_->outputs().size(); ++i) {
     Status status = scatter(i, outputs[i], pieces, n, n_rows, together);

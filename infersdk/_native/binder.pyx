@@ -134,10 +134,6 @@ cdef class Bound:
         Whether the app passed torch tensors, and expects them back.
     """
 
-    cdef readonly list arrays
-    cdef readonly Py_ssize_t n_rows
-    cdef readonly bint torch
-
     def __init__(self, list arrays not None, Py_ssize_t n_rows, bint torch=False):
         self.arrays = arrays
         self.n_rows = n_rows

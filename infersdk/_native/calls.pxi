@@ -188,6 +188,10 @@ cdef class _Item:
     cdef object value
     cdef object result
     cdef object error
+    cdef Py_ssize_t n_rows
+    cdef int64_t run_started_ns     # of the run that answered it
+    cdef int64_t run_ended_ns
+    cdef int64_t run_rows
 
 
 cdef int _run_function(const Piece* pieces, size_t n, string* message) noexcept nogil:
@@ -206,6 +210,8 @@ cdef int _run_function_with_gil(const Piece* pieces, size_t n, string* message) 
             item = <_Item>pieces[i].request.get().context
             items.append(item)
         item.queue._apply(items)
+        for i in range(n):
+            pieces[i].request.get().ran(item.run_started_ns, item.run_ended_ns, item.run_rows)
         return 0
     except BaseException as error:
         # The last to see a batch of one: this is the call's own error.
@@ -245,6 +251,10 @@ cdef class FunctionQueue:
     many : bool
         Every value is a list of items, and its answer the list of theirs; the function gets the items
         of all lists as one.
+    meter : ModelMeter, optional
+        Counts how long values wait and what shared calls of the function take.
+    meter_runs : bool
+        Each call of the function is a run of the model, and is counted there too.
 
     Raises
     ------
@@ -258,6 +268,7 @@ cdef class FunctionQueue:
     cdef readonly str name
     cdef double default_timeout_s
     cdef bint many
+    cdef shared_ptr[RunMeter] runs     # may be null
     cdef dict lanes
     cdef atomic[int] n_lanes
     cdef set inside                 # the threads that run the function
@@ -270,7 +281,8 @@ cdef class FunctionQueue:
         self.closed.store(1)
 
     def __init__(self, function, *, str name, Py_ssize_t max_batch_size=32, Py_ssize_t instances=1,
-                 Py_ssize_t max_queue_size=4096, timeout_s=None, bint merge=True, bint many=False):
+                 Py_ssize_t max_queue_size=4096, timeout_s=None, bint merge=True, bint many=False,
+                 ModelMeter meter=None, bint meter_runs=True):
         cdef CoalescerConfig config
         cdef vector[Replica] backends
         cdef Replica replica
@@ -287,6 +299,10 @@ cdef class FunctionQueue:
         config.split_size = 0
         config.max_queue_size = max_queue_size
         config.max_queue_bytes = <size_t>-1
+        if meter is not None:
+            config.meter = meter.runs
+            if meter_runs:
+                self.runs = meter.runs
         replica.backend = make_callback_backend(_run_function)
         replica.concurrency = instances
         backends.push_back(replica)
@@ -306,7 +322,8 @@ cdef class FunctionQueue:
     def __repr__(self):
         return f"<infersdk FunctionQueue `{self.name}`{' closed' if self.closed.load() else ''}>"
 
-    def call(self, value, *, Py_ssize_t n_rows=1, lane=None, timeout_s=None, int priority=0):
+    def call(self, value, *, Py_ssize_t n_rows=1, lane=None, timeout_s=None, int priority=0,
+             MeteredCall metered=None):
         """Answer one value, together with others that come at the same time.
 
         Parameters
@@ -319,6 +336,8 @@ cdef class FunctionQueue:
             Only values of one lane share a call.
         timeout_s, priority
             As for :meth:`Session.run`.
+        metered : MeteredCall, optional
+            The call that it is a part of, and that takes note of its times.
 
         Raises
         ------
@@ -334,11 +353,12 @@ cdef class FunctionQueue:
         cdef InterruptCheck interrupt
         cdef void* context
         cdef int64_t started
+        cdef bint queued
         cdef int64_t deadline_ns = self._deadline(timeout_s)
         cdef int n_forks = self.n_forks
         self.in_flight.fetch_add(1)
         try:
-            item = self._item(value)
+            item = self._item(value, n_rows)
             if PyThread_get_thread_ident() in self.inside:
                 # In the queue its own thread would wait for itself. Also while the queue is being closed,
                 # which waits for the call that this one is a part of.
@@ -346,7 +366,7 @@ cdef class FunctionQueue:
                 return item.result
             self._check_open()
             if _cooperates():
-                return self._yield_for(value, n_rows, lane, deadline_ns, priority)
+                return self._yield_for(value, n_rows, lane, deadline_ns, priority, metered)
             slot = self.coalescer.get().begin()
             if slot.replica >= 0:
                 started = now_ns()
@@ -355,6 +375,8 @@ cdef class FunctionQueue:
                     self.cost.get().record(CostModel.bucket(n_rows), now_ns() - started)
                 finally:
                     self.coalescer.get().end(slot)
+                if metered is not None:
+                    _take_run(&metered.times, item)
                 return item.result
             request = self._request(item, n_rows, lane, deadline_ns, priority)
             question = gives_up.get()
@@ -362,17 +384,23 @@ cdef class FunctionQueue:
             context = _context_of(question)
             with nogil:
                 status = self.coalescer.get().submit(request)
-                if status.ok():
+                queued = status.ok()
+                if queued:
                     status = self.coalescer.get().wait(request, interrupt, context)
+            if queued and metered is not None:
+                _take_times(&metered.times, request.get(), request.get().finished())
             return self._answer(item, request.get(), status)
         finally:
             if n_forks == self.n_forks:
                 self.in_flight.fetch_sub(1)
 
-    cdef object _yield_for(self, value, Py_ssize_t n_rows, lane, int64_t deadline_ns, int priority):
+    cdef object _yield_for(self, value, Py_ssize_t n_rows, lane, int64_t deadline_ns, int priority,
+                           MeteredCall metered):
         cdef double timeout_s = 0 if deadline_ns == 0 else (deadline_ns - now_ns()) * 1e-9
         call = self.start(value, _cooperative.completions(), n_rows=n_rows, lane=lane,
                           timeout_s=None if deadline_ns == 0 else timeout_s, priority=priority)
+        if metered is not None:
+            metered.waits_for(call)
         if not _cooperative.wait(call, timeout_s):
             raise DeadlineError(f"`{self.name}` did not answer in time: still running",
                                 timeout_s=timeout_s, model=self.name)
@@ -389,7 +417,7 @@ cdef class FunctionQueue:
         self.in_flight.fetch_add(1)
         try:
             self._check_open()
-            item = self._item(value)
+            item = self._item(value, n_rows)
             call = Call.__new__(Call)
             call.session = self
             call.item = item
@@ -446,10 +474,11 @@ cdef class FunctionQueue:
             return _deadline_after(self.default_timeout_s, self.name)
         return _deadline_after(timeout_s, self.name)
 
-    cdef _Item _item(self, value):
+    cdef _Item _item(self, value, Py_ssize_t n_rows):
         cdef _Item item = _Item.__new__(_Item)
         item.queue = self
         item.value = value
+        item.n_rows = n_rows
         return item
 
     cdef shared_ptr[Request] _request(self, _Item item, Py_ssize_t n_rows, lane, int64_t deadline_ns,
@@ -475,6 +504,8 @@ cdef class FunctionQueue:
         cdef bint nested = thread in self.inside
         cdef list values = []
         cdef list answers
+        cdef int64_t started, ended
+        cdef int64_t n_rows = 0
         for item in items:
             if self.many:
                 values.extend(item.value)
@@ -484,12 +515,21 @@ cdef class FunctionQueue:
         if not nested:
             self.inside.add(thread)
         try:
+            started = now_ns()
             answers = answers_as_list(self.function(values), n, self.name)
+            ended = now_ns()
         finally:
             if not nested:
                 self.inside.discard(thread)
+        for item in items:
+            n_rows += item.n_rows
+        if self.runs.get() != NULL:
+            self.runs.get().ran(ended - started, n_rows, UNDER_GIL)
         first = 0
         for item in items:
+            item.run_started_ns = started
+            item.run_ended_ns = ended
+            item.run_rows = n_rows
             if self.many:
                 n = len(item.value)
                 item.result = answers[first:first + n]
@@ -526,6 +566,13 @@ cdef class FunctionQueue:
 
     cdef object _result(self, Call call):
         return self._answer(<_Item>call.item, call.request.get(), call.request.get().status)
+
+
+cdef int _take_run(Times* times, _Item item) noexcept:
+    times.run_started_ns = item.run_started_ns
+    times.run_ended_ns = item.run_ended_ns
+    times.run_rows = item.run_rows
+    return 0
 
 
 cpdef list answers_as_list(answers, Py_ssize_t n, str name):

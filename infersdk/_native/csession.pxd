@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 from libcpp cimport bool as cbool
+from libcpp.atomic cimport atomic
 from libcpp.memory cimport shared_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -66,6 +67,65 @@ cdef extern from "infersdk/cost_model.hpp" namespace "infersdk" nogil:
 
     cdef size_t COST_BUCKETS "infersdk::CostModel::kBuckets"
 
+cdef extern from "infersdk/meter.hpp" namespace "infersdk" nogil:
+    cdef enum class Writers(int):
+        kOne
+        kMany
+    cdef cppclass Times "infersdk::CallTimes":
+        Times()
+        int64_t started_ns
+        int64_t queued_ns
+        int64_t batch_started_ns
+        int64_t run_started_ns
+        int64_t run_ended_ns
+        int64_t batch_ended_ns
+        int64_t ended_ns
+        int64_t n_rows
+        int64_t run_rows
+
+    cdef cppclass TimeHistogram:
+        uint64_t read(int64_t*)
+        @staticmethod
+        int64_t bound(size_t)
+
+    cdef cppclass RowHistogram:
+        uint64_t read(int64_t*)
+        @staticmethod
+        int64_t bound(size_t)
+
+    cdef size_t TIME_BOUNDS "infersdk::TimeHistogram::kBounds"
+    cdef size_t ROW_BOUNDS "infersdk::RowHistogram::kBounds"
+
+    cdef cppclass RunBlock:
+        TimeHistogram queue
+        TimeHistogram batch
+        TimeHistogram run[2]
+        RowHistogram run_rows[2]
+
+    cdef cppclass CallBlock:
+        atomic[uint64_t] rows
+        TimeHistogram call
+
+    cdef cppclass FailureCount:
+        string name
+        uint64_t count
+
+    vector[FailureCount] read_failures(const CallBlock&) except +
+
+    cdef cppclass CallMeter:
+        CallMeter() except +
+        void answered(int64_t, int64_t, Writers)
+        void failed(const char*)
+        CallBlock& current()
+
+    cdef cppclass RunMeter:
+        RunMeter() except +
+        void ran(int64_t, int64_t, Writers)
+        RunBlock& current()
+
+    cbool is_metering()
+    void c_set_metering "infersdk::set_metering"(cbool)
+
 cdef extern from "infersdk/library.hpp" namespace "infersdk" nogil:
     cdef cppclass Library:
         @staticmethod
@@ -111,6 +171,7 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
         int threads
         int graph_optimization
         shared_ptr[Placement] placement
+        shared_ptr[RunMeter] meter
         void set_bytes(const char*, size_t) except +
 
     ctypedef int (*InterruptCheck)(void*) noexcept nogil
@@ -144,6 +205,7 @@ cdef extern from "infersdk/session.hpp" namespace "infersdk" nogil:
         void learn(const int64_t*, size_t, OrtValue**)
         cbool instances_possible()
         const shared_ptr[CostModel]& cost()
+        const shared_ptr[RunMeter]& meter()
 
     cdef size_t MAX_INSTANCE_BYTES "infersdk::Session::kMaxInstanceBytes"
 
@@ -200,7 +262,14 @@ cdef extern from "infersdk/request.hpp" namespace "infersdk" nogil:
         vector[Tensor] outputs
         int64_t finished_ns
         int64_t retry_after_ns
+        int64_t submitted_ns
+        int64_t taken_ns
+        int64_t batch_ended_ns
+        int64_t run_started_ns
+        int64_t run_ended_ns
+        int64_t run_rows
         cbool finished()
+        void ran(int64_t, int64_t, int64_t)
 
     cdef cppclass Piece:
         shared_ptr[Request] request
@@ -221,6 +290,7 @@ cdef extern from "infersdk/coalescer.hpp" namespace "infersdk" nogil:
         size_t split_size
         size_t max_queue_size
         size_t max_queue_bytes
+        shared_ptr[RunMeter] meter
 
     cdef cppclass CoalescerStats:
         uint64_t inline_runs

@@ -27,6 +27,7 @@ says when they are finished.
 
 import atexit
 import contextvars
+import logging
 import os
 import sys
 import threading
@@ -58,6 +59,8 @@ from .csession cimport (
     COST_BUCKETS,
     MAX_INSTANCE_BYTES,
     Backend,
+    CallBlock,
+    CallMeter,
     Coalescer,
     CoalescerConfig,
     CoalescerStats,
@@ -67,6 +70,7 @@ from .csession cimport (
     ValuePlace,
     CSession,
     ElementType,
+    FailureCount,
     GilTrial,
     Instance,
     InstanceSlot,
@@ -76,24 +80,36 @@ from .csession cimport (
     OrtValue,
     Padding,
     Piece,
+    ROW_BOUNDS,
     Replica,
     Request,
+    RowHistogram,
+    RunBlock,
+    RunMeter,
     SessionConfig,
     Slot,
     Status,
     StatusCode,
+    TIME_BOUNDS,
     Tensor,
+    TimeHistogram,
+    Times,
     ValueInfo,
+    Writers,
     c_advance_clock,
     c_hold_clock,
     c_release_clock,
+    c_set_metering,
     clock_is_held,
     element_size,
+    is_metering,
     lane_of,
     make_tensor_backend,
     now_ns,
+    read_failures,
 )
 
+from .binder cimport Bound
 from .providers cimport DeviceTensor, adopt
 
 from ..errors import (
@@ -116,8 +132,11 @@ cdef extern from "Python.h":
     object PyUnicode_DecodeUTF8(const char*, Py_ssize_t, const char*)
     int PyUnicode_Check(object)
 
-__all__ = ["KEEP_GIL_S", "Call", "Completions", "FunctionQueue", "Session", "answers_as_list",
-           "gives_up", "open_library", "set_cooperative_wait"]
+__all__ = ["KEEP_GIL_S", "Call", "CallTimes", "Completions", "FunctionQueue", "MeteredCall",
+           "MeteredMethod", "MethodMeter", "ModelMeter", "Session", "answers_as_list", "gives_up",
+           "metered_function", "metered_method", "metered_run", "open_library", "row_bounds",
+           "row_count", "set_call_observer", "set_cooperative_wait", "set_metering",
+           "time_bounds_s"]
 
 cdef enum:
     KIND_TENSOR = 1
@@ -313,6 +332,8 @@ cdef class Session:
         Execution providers, the preferred one first, each with its options. The CPU takes the rest.
     cuda_device : int
         The CUDA device that the providers use; -1 for none.
+    meter : ModelMeter, optional
+        Counts its runs, but for those of :meth:`run_alone` and :meth:`measure`.
 
     Raises
     ------
@@ -370,7 +391,7 @@ cdef class Session:
 
     def __init__(self, model, *, str name="model", int threads=1,
                  str graph_optimization="all", release_gil=None, external_folder=None, coerce=None,
-                 providers=(), int cuda_device=-1):
+                 providers=(), int cuda_device=-1, ModelMeter meter=None):
         cdef SessionConfig config
         cdef vector[ProviderConfig] chosen
         cdef ProviderConfig one
@@ -401,6 +422,8 @@ cdef class Session:
             chosen.push_back(one)
         config.placement = shared_ptr[Placement](new Placement(chosen, cuda_device))
         self.placement = config.placement
+        if meter is not None:
+            config.meter = meter.runs
         library = Library.current()
         with nogil:
             status = CSession.open(library, config, &session)
@@ -507,6 +530,10 @@ cdef class Session:
         ClosedError
             The session was closed.
         """
+        cdef Times times
+        return self._run_mapping(inputs, outputs, timeout_s, priority, &times)
+
+    cdef dict _run_mapping(self, inputs, outputs, timeout_s, int priority, Times* times):
         cdef list ordered, results
         cdef dict named, given
         cdef PyObject* found
@@ -527,12 +554,12 @@ cdef class Session:
                     break
                 ordered.append(<object>found)
             else:
-                results = self._run_list(ordered, self._deadline(timeout_s), priority)
+                results = self._run_list(ordered, self._deadline(timeout_s), priority, times)
                 named = {}
                 for i in range(len(results)):
                     named[self.output_names[i]] = results[i]
                 return named
-        return self._run_named(given, outputs)
+        return self._run_named(given, outputs, times)
 
     def run_ordered(self, inputs, timeout_s=None, int priority=0):
         """Run the model on all its inputs, in the graph's order.
@@ -554,8 +581,9 @@ cdef class Session:
         InputError, OverloadedError, DeadlineError, SessionError, ClosedError
             As :meth:`run`.
         """
+        cdef Times times
         return self._run_list(inputs if type(inputs) is list else list(inputs),
-                              self._deadline(timeout_s), priority)
+                              self._deadline(timeout_s), priority, &times)
 
     cdef int64_t _deadline(self, timeout_s) except -1:
         """The time a call may take until, on now_ns()'s clock; 0 for no limit."""
@@ -568,24 +596,29 @@ cdef class Session:
             seconds = timeout_s
         return _deadline_after(seconds, self.name)
 
-    cdef list _run_list(self, list inputs, int64_t deadline_ns, int priority):
+    # What is run with `times` is counted; without, it is a measurement and is not.
+
+    cdef list _run_list(self, list inputs, int64_t deadline_ns, int priority, Times* times):
         cdef list result
+        cdef dict named
         self.in_flight.fetch_add(1)
         try:
             if self.closed.load():
                 self._raise_closed()
             if self.hot:
-                result = self._run_hot(inputs, deadline_ns, priority)
+                result = self._run_hot(inputs, deadline_ns, priority, times)
                 if result is not None:
                     return result
             self._check_count(inputs)
             if self.hot and self.coalescer.get() != NULL and len(inputs) == len(self.input_names):
                 # Of the wrong dtype or layout: put right, it may be queued like any other.
                 inputs = self._arranged(inputs)
-                result = self._run_hot(inputs, deadline_ns, priority)
+                result = self._run_hot(inputs, deadline_ns, priority, times)
                 if result is not None:
                     return result
-            return self._run_general(self.session.get(), dict(zip(self.input_names, inputs)), None)
+            named = dict(zip(self.input_names, inputs))
+            times.n_rows = times.run_rows = _first_axis(named)
+            return self._run_general(self.session.get(), named, None, times)
         finally:
             self.in_flight.fetch_sub(1)
 
@@ -718,7 +751,7 @@ cdef class Session:
                 if result is not None:
                     return result
             return self._run_general(
-                self.session.get(), dict(zip(self.input_names, arrays)), None)
+                self.session.get(), dict(zip(self.input_names, arrays)), None, NULL)
         finally:
             self.in_flight.fetch_sub(1)
 
@@ -811,7 +844,7 @@ cdef class Session:
     cdef _raise_closed(self):
         raise ClosedError(f"Model `{self.name}` is closed; load it again to use it")
 
-    def _run_named(self, dict inputs, outputs):
+    cdef dict _run_named(self, dict inputs, outputs, Times* times):
         cdef list result
         names = self.output_names if outputs is None else tuple(outputs)
         for name in names:
@@ -824,7 +857,8 @@ cdef class Session:
         try:
             if self.closed.load():
                 self._raise_closed()
-            result = self._run_general(self.session.get(), inputs, names)
+            times.n_rows = times.run_rows = _first_axis(inputs)
+            result = self._run_general(self.session.get(), inputs, names, times)
         finally:
             self.in_flight.fetch_sub(1)
         return dict(zip(names, result))
@@ -878,7 +912,7 @@ cdef class Session:
                 n_rows[0] = cnp.PyArray_DIM(array, 0)
         return True
 
-    cdef list _run_hot(self, list inputs, int64_t deadline_ns, int priority):
+    cdef list _run_hot(self, list inputs, int64_t deadline_ns, int priority, Times* times):
         """Run arrays that need no conversion; None where they need one."""
         cdef int64_t expected
         cdef bint keep
@@ -887,6 +921,7 @@ cdef class Session:
         cdef int64_t n_rows
         if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
             return None
+        times.n_rows = times.run_rows = n_rows if n_rows >= 0 else 1
         expected = self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes))
         if self.release_gil < 0 and not self.always_queue and 0 < expected <= TRIED_NS:
             # What it does by itself; for longer runs, and where it is set, there is nothing to try.
@@ -902,8 +937,8 @@ cdef class Session:
             self.queues_short or self.always_queue or not 0 < expected <= KEEP_GIL_NS
         ) and (n_rows > 0 or not self.merges):
             return self._run_coalesced(inputs, key, key_length, total_bytes, n_rows, deadline_ns,
-                                       priority)
-        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, keep)
+                                       priority, times)
+        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, keep, times)
 
     cdef list _run_unqueued(self, list inputs):
         """Run arrays that need no conversion in this thread; None where they need one."""
@@ -912,10 +947,10 @@ cdef class Session:
         cdef int64_t n_rows
         if not self._key_of(inputs, key, &key_length, &total_bytes, &n_rows):
             return None
-        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, -1)
+        return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, -1, NULL)
 
     cdef list _run_arrays(self, CSession* session, list inputs, const int64_t* key,
-                          size_t key_length, size_t total_bytes, int keep):
+                          size_t key_length, size_t total_bytes, int keep, Times* times):
         """Run in this thread: on an Instance, where there is one for these shapes."""
         cdef size_t n = self.checks.size()
         cdef size_t i
@@ -924,11 +959,11 @@ cdef class Session:
         cdef InstanceSlot* slot
         cdef list result
         if total_bytes > MAX_INSTANCE_BYTES:
-            return self._run_general(session, dict(zip(self.input_names, inputs)), None, keep)
+            return self._run_general(session, dict(zip(self.input_names, inputs)), None, times, keep)
         instance = session.acquire(key, key_length)
         if instance == NULL:
-            return self._run_general(session, dict(zip(self.input_names, inputs)), None, keep, key,
-                                     key_length)
+            return self._run_general(session, dict(zip(self.input_names, inputs)), None, times, keep,
+                                     key, key_length)
         try:
             for i in range(n):
                 array = <cnp.ndarray>PyList_GET_ITEM(inputs, i)
@@ -937,7 +972,7 @@ cdef class Session:
                     self._fill_strings(slot.value, array, i)
                 else:
                     memcpy(slot.data, cnp.PyArray_DATA(array), slot.size_bytes)
-            self._run_instance(session, instance, total_bytes, keep)
+            self._run_instance(session, instance, total_bytes, keep, times)
             result = []
             for i in range(instance.outputs.size()):
                 slot = &instance.outputs[i]
@@ -957,7 +992,7 @@ cdef class Session:
                 and _element_of_typenum[typenum] == check.element and not check.string)
 
     cdef int _run_instance(self, CSession* session, Instance* instance, size_t total_bytes,
-                           int keep) except -1:
+                           int keep, Times* times) except -1:
         cdef size_t bucket = CostModel.bucket(total_bytes)
         cdef CostModel* cost = self.session.get().cost().get()
         cdef int64_t expected = cost.measured_ns(bucket)
@@ -981,7 +1016,19 @@ cdef class Session:
         if not status.ok():
             self._raise(status)
         cost.record(bucket, elapsed)
+        self._count_run(times, started, elapsed)
         return 0
+
+    cdef inline void _count_run(self, Times* times, int64_t started, int64_t elapsed) noexcept:
+        """With the GIL."""
+        cdef RunMeter* meter
+        if times == NULL:
+            return
+        times.run_started_ns = started
+        times.run_ended_ns = started + elapsed
+        meter = self.session.get().meter().get()
+        if meter != NULL:
+            meter.ran(elapsed, times.run_rows, UNDER_GIL)
 
     cdef inline bint _keeps_gil(self, int64_t expected, int keep) noexcept:
         """Whether this run does; ``keep`` is -1 where it was not decided by trial."""
@@ -1057,6 +1104,7 @@ cdef class Session:
         config.split_size = split_size
         config.max_queue_size = max_queue_size
         config.max_queue_bytes = max_queue_bytes
+        config.meter = self.session.get().meter()
         self.padding = self._make_padding(pad or {}, learned_sizes)
         self.replicas.clear()
         for other in (self, *replicas):
@@ -1112,11 +1160,12 @@ cdef class Session:
         return padding
 
     cdef list _run_coalesced(self, list inputs, const int64_t* key, size_t key_length,
-                             size_t total_bytes, int64_t n_rows, int64_t deadline_ns, int priority):
+                             size_t total_bytes, int64_t n_rows, int64_t deadline_ns, int priority,
+                             Times* times):
         cdef Coalescer* coalescer = self.coalescer.get()
         cdef Slot slot
         if _cooperates():
-            return self._yield_for(inputs, deadline_ns, priority)
+            return self._yield_for(inputs, deadline_ns, priority, times)
         cdef shared_ptr[Request] request
         cdef Status status
         cdef InterruptCheck interrupt
@@ -1127,7 +1176,7 @@ cdef class Session:
             if slot.replica >= 0:
                 try:
                     return self._run_arrays(self.replicas[slot.replica].get(), inputs, key,
-                                            key_length, total_bytes, False)
+                                            key_length, total_bytes, False, times)
                 except SessionError:
                     if self.replicas.size() == 1:
                         raise
@@ -1150,7 +1199,10 @@ cdef class Session:
         if not self.closed.load() and (status.code() == StatusCode.kClosed
                                        or (_ending and status.code() == StatusCode.kRuntime)):
             # The interpreter is ending, and with it the batcher threads; this call can still be run.
-            return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, False)
+            return self._run_arrays(self.session.get(), inputs, key, key_length, total_bytes, False,
+                                    times)
+        if queued:
+            _take_times(times, request.get(), request.get().finished())
         return self._answer(coalescer, request, status)
 
     cdef int _keep_for(self, shared_ptr[Request] request, list arrays) except -1:
@@ -1167,12 +1219,15 @@ cdef class Session:
         ]
         return 0
 
-    cdef list _yield_for(self, list inputs, int64_t deadline_ns, int priority):
+    cdef list _yield_for(self, list inputs, int64_t deadline_ns, int priority, Times* times):
         cdef double timeout_s = 0 if deadline_ns == 0 else (deadline_ns - now_ns()) * 1e-9
-        call = self.start(inputs, _cooperative.completions(), timeout_s or None, priority)
-        if not _cooperative.wait(call, timeout_s):
-            raise DeadlineError(f"Model `{self.name}` did not answer in time: still running",
-                                timeout_s=timeout_s, model=self.name)
+        cdef Call call = self.start(inputs, _cooperative.completions(), timeout_s or None, priority)
+        try:
+            if not _cooperative.wait(call, timeout_s):
+                raise DeadlineError(f"Model `{self.name}` did not answer in time: still running",
+                                    timeout_s=timeout_s, model=self.name)
+        finally:
+            _take_times(times, call.request.get(), call.request.get().finished())
         return call.result()
 
     cdef list _answer(self, Coalescer* coalescer, shared_ptr[Request] request, const Status& status):
@@ -1287,10 +1342,13 @@ cdef class Session:
         InputError, SessionError, ClosedError
             As :meth:`run`.
         """
+        cdef Times times
+        return self._run_short(inputs if type(inputs) is list else list(inputs), &times)
+
+    cdef list _run_short(self, list arrays, Times* times):
         cdef int64_t key[MAX_KEY]
         cdef size_t key_length, total_bytes
         cdef int64_t n_rows, expected
-        cdef list arrays = inputs if type(inputs) is list else list(inputs)
         self.in_flight.fetch_add(1)
         try:
             if self.closed.load():
@@ -1302,7 +1360,9 @@ cdef class Session:
             expected = self.session.get().cost().get().measured_ns(CostModel.bucket(total_bytes))
             if not 0 < expected <= KEEP_GIL_NS:
                 return None
-            return self._run_arrays(self.session.get(), arrays, key, key_length, total_bytes, True)
+            times.run_rows = n_rows if n_rows >= 0 else 1
+            return self._run_arrays(self.session.get(), arrays, key, key_length, total_bytes, True,
+                                    times)
         finally:
             self.in_flight.fetch_sub(1)
 
@@ -1371,8 +1431,8 @@ cdef class Session:
 
     # --- the general way ----------------------------------------------------------------------------
 
-    cdef list _run_general(self, CSession* session, dict inputs, names, int keep=-1,
-                           const int64_t* key=NULL, size_t key_length=0):
+    cdef list _run_general(self, CSession* session, dict inputs, names, Times* times,
+                           int keep=-1, const int64_t* key=NULL, size_t key_length=0):
         """Run on fresh values; `names` None means all outputs. With `key`, keep an Instance after."""
         cdef CostModel* cost = self.session.get().cost().get()
         cdef vector[OrtValue*] values
@@ -1434,6 +1494,7 @@ cdef class Session:
             if not status.ok():
                 self._raise(status)
             cost.record(bucket, elapsed)
+            self._count_run(times, started, elapsed)
             if key != NULL:
                 session.learn(key, key_length, results.data())
             result = []
@@ -1909,6 +1970,14 @@ cdef bint _in_main_thread():
     return threading.current_thread() is threading.main_thread()
 
 
+cdef Py_ssize_t _first_axis(dict inputs):
+    """The rows of values that may be anything: as the first array has them, 1 without any."""
+    for value in inputs.values():
+        if type(value) is cnp.ndarray and cnp.PyArray_NDIM(value) > 0:
+            return cnp.PyArray_DIM(value, 0)
+    return 1
+
+
 cdef str _shape_text(shape):
     if shape is None:
         return "of any shape"
@@ -2034,3 +2103,4 @@ def _empty_maker(spec, name, model_name):
 
 
 include "calls.pxi"
+include "meter.pxi"

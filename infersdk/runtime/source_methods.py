@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from infersdk._native import FunctionQueue
+from infersdk._native import FunctionQueue, MeteredCall, ModelMeter
 from infersdk.binding import SourceBinder
 from infersdk.binding.containers import concatenate, cut, kind
 from infersdk.errors import ClosedError, InputError, SessionError
@@ -81,6 +81,8 @@ class SourceMethods:
     name : str
         The model's, in messages.
     execution, batching : Execution, Batching
+    meter : ModelMeter
+        Counts the runs of the model.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class SourceMethods:
         name: str,
         execution: Execution,
         batching: Batching,
+        meter: ModelMeter,
     ) -> None:
         self.calibration = Calibration(reason=_NATIVE)
         self._conversion = conversion
@@ -100,6 +103,7 @@ class SourceMethods:
         self._name = name
         self._execution = execution
         self._batching = batching
+        self._meter = meter
         self._binder = SourceBinder(signature, model=name)
         self._mergeable: frozenset[str] = frozenset()
         self._merging: FunctionQueue | None = None
@@ -115,9 +119,9 @@ class SourceMethods:
         return self._binder.refusals(rows, limit)
 
     def caller(self, method: str) -> Callable[..., Any]:
-        """The function behind a method: ``call(rows, timeout_s=None, priority=0)``."""
+        """The function behind a method: ``call(metered, rows, timeout_s, priority)``."""
 
-        def call(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
+        def call(metered: MeteredCall, rows: Any, timeout_s: float | None, priority: int) -> Any:
             with self._idle:
                 if self._closed:
                     self._raise_closed()
@@ -128,14 +132,16 @@ class SourceMethods:
                 if merging is not None and method in self._mergeable:
                     ask, lane = _described(method, bound)
                     if ask is not None:
+                        metered.n_rows = ask.n_rows
                         return merging.call(
                             (method, ask),
                             n_rows=ask.n_rows,
                             lane=lane,
                             timeout_s=timeout_s,
                             priority=priority,
+                            metered=metered,
                         )
-                return self._conversion.call(method, bound)
+                return _run_alone(metered, self._conversion, method, bound)
             finally:
                 with self._idle:
                     self._in_flight -= 1
@@ -144,9 +150,11 @@ class SourceMethods:
         return call
 
     def awaiter(self, method: str) -> Callable[..., Awaitable[Any]]:
-        """The same for asyncio: ``await acall(rows, timeout_s=None, priority=0)``."""
+        """The same for asyncio: ``await acall(metered, rows, timeout_s, priority)``."""
 
-        async def acall(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
+        async def acall(
+            metered: MeteredCall, rows: Any, timeout_s: float | None, priority: int
+        ) -> Any:
             if self._closed:
                 self._raise_closed()
             calls = loop_calls()
@@ -156,6 +164,7 @@ class SourceMethods:
             if merging is not None and method in self._mergeable and _is_small(rows):
                 ask, lane = _described(method, self._binder.bind(rows))
                 if ask is not None:
+                    metered.n_rows = ask.n_rows
                     call = merging.start(
                         (method, ask),
                         calls.completions,
@@ -164,11 +173,17 @@ class SourceMethods:
                         timeout_s=timeout_s,
                         priority=priority,
                     )
+            part = None
             if call is None:
+                part = metered.part()
                 call = self._single_calls().start(
-                    (method, rows), calls.completions, timeout_s=timeout_s, priority=priority
+                    (method, rows, part), calls.completions, timeout_s=timeout_s, priority=priority
                 )
-            return await calls.wait(call, limit_s, model=self._name)
+            metered.waits_for(call)
+            answer = await calls.wait(call, limit_s, model=self._name)
+            if part is not None:
+                metered.take(part)
+            return answer
 
         return acall
 
@@ -178,15 +193,22 @@ class SourceMethods:
         if alone is None:
             conversion, binder = self._conversion, self._binder
 
-            def answer(values: list[tuple[str, Any]]) -> list[Any]:
-                return [conversion.call(method, binder.bind(rows)) for method, rows in values]
+            def answer(values: list[tuple[str, Any, MeteredCall]]) -> list[Any]:
+                return [
+                    _run_alone(part, conversion, method, binder.bind(rows))
+                    for method, rows, part in values
+                ]
 
             with self._idle:
                 if self._closed:
                     self._raise_closed()
                 if self._alone is None:
                     self._alone = self._queue(
-                        answer, merge=False, max_batch_size=1, instances=default_threads() + 4
+                        answer,
+                        merge=False,
+                        max_batch_size=1,
+                        instances=default_threads() + 4,
+                        meter_runs=False,  # one by one, as the rows are known in the run only
                     )
                 alone = self._alone
         return alone
@@ -198,6 +220,7 @@ class SourceMethods:
         merge: bool,
         max_batch_size: int,
         instances: int,
+        meter_runs: bool = True,
     ) -> FunctionQueue:
         return FunctionQueue(
             answer,
@@ -207,6 +230,8 @@ class SourceMethods:
             max_queue_size=self._batching.max_queue_size,
             timeout_s=self._batching.timeout_s,
             merge=merge,
+            meter=self._meter,
+            meter_runs=meter_runs,
         )
 
     # -- preparing -------------------------------------------------------------------------------
@@ -339,6 +364,12 @@ class SourceMethods:
             return [], _first_words(error)
         return rows, ""
 
+    def warm_up(self, rows: Any) -> None:
+        """Have the main method answered once, by nobody's call."""
+        if self._closed:
+            self._raise_closed()
+        self._conversion.call(self._methods[0], self._binder.bind(rows))
+
     # -- the rest --------------------------------------------------------------------------------
 
     def queue_stats(self) -> list[dict[str, int]]:
@@ -362,6 +393,22 @@ class SourceMethods:
 
     def _raise_closed(self) -> None:
         raise ClosedError(f"Model `{self._name}` is closed; load it again to use it")
+
+
+def _run_alone(metered: MeteredCall, conversion: Conversion, method: str, bound: Any) -> Any:
+    """A run of the model for one call alone."""
+    n_rows = _counted(bound)
+    metered.n_rows = n_rows
+    return metered.run(conversion.call, method, bound, n_rows)
+
+
+def _counted(bound: Any) -> int:
+    from infersdk.convert.rows import count
+
+    try:
+        return count(bound)
+    except (TypeError, ValueError, IndexError, StopIteration):
+        return 1  # of a kind that has no rows
 
 
 def _described(method: str, bound: Any) -> tuple[_Ask | None, Any]:

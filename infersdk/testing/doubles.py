@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+from infersdk._native import MeteredCall
 from infersdk.binding import SourceBinder
 from infersdk.binding.containers import concatenate, cut
 from infersdk.convert.conversion import Conversion
@@ -174,9 +175,9 @@ class _ScriptedMethods(SourceMethods):
     def caller(self, method: str) -> Callable[..., Any]:
         ask = super().caller(method)
 
-        def call(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
+        def call(metered: MeteredCall, rows: Any, timeout_s: float | None, priority: int) -> Any:
             with self._noted(method, rows, timeout_s, priority, None) as noted:
-                noted.answer = ask(rows, timeout_s, priority)
+                noted.answer = ask(metered, rows, timeout_s, priority)
                 return noted.answer
 
         return call
@@ -184,11 +185,13 @@ class _ScriptedMethods(SourceMethods):
     def awaiter(self, method: str) -> Callable[..., Awaitable[Any]]:
         ask = super().awaiter(method)
 
-        async def acall(rows: Any, timeout_s: float | None = None, priority: int = 0) -> Any:
+        async def acall(
+            metered: MeteredCall, rows: Any, timeout_s: float | None, priority: int
+        ) -> Any:
             task = asyncio.current_task()
             name = None if task is None else task.get_name()
             with self._noted(method, rows, timeout_s, priority, name) as noted:
-                noted.answer = await ask(rows, timeout_s, priority)
+                noted.answer = await ask(metered, rows, timeout_s, priority)
                 return noted.answer
 
         return acall
@@ -468,13 +471,14 @@ class FakePredictor(Predictor):
             name=self.name,
             execution=self.execution,
             batching=self.batching,
+            meter=self._meters.runs,
         )
         self._source = source
         for method in methods:
-            call = source.caller(method.name)
+            call, acall = self._metered(method.name, source)
             call.__name__, call.__qualname__ = method.name, f"FakePredictor.{method.name}"
             self._methods[method.name] = call
-            self._awaited[method.name] = source.awaiter(method.name)
+            self._awaited[method.name] = acall
         return source
 
     def __reduce__(self) -> tuple[Any, ...]:

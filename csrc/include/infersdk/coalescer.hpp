@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "infersdk/cost_model.hpp"
+#include "infersdk/meter.hpp"
 #include "infersdk/request.hpp"
 #include "infersdk/status.hpp"
 
@@ -53,6 +54,7 @@ struct CoalescerConfig {
   size_t max_queue_size = 4096;  // rows that may wait
   size_t max_queue_bytes = size_t{256} << 20;
   int64_t first_probe_ns = 200'000'000;  // until a replica that was taken out is tried again
+  std::shared_ptr<RunMeter> meter;       // of waits and batches; may be null
 };
 
 struct CoalescerStats {
@@ -133,7 +135,8 @@ class Coalescer {
   static void told(State* state, size_t n) noexcept;
   static void run_pieces(State* state, size_t replica, const Piece* pieces, size_t n,
                          bool second_opinion) noexcept;
-  static void conclude(State* state, const Piece* pieces, size_t n, const Status& status) noexcept;
+  static void conclude(State* state, const Piece* pieces, size_t n, const Status& status,
+                       int64_t ended_ns) noexcept;
 
   CoalescerConfig config_;
   const std::vector<Replica> replicas_;

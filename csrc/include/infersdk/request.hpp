@@ -44,6 +44,21 @@ struct Request {
   int64_t expected_ns = 0;     // from then to its answer, by the cost model; 0: unknown
   int64_t finished_ns = 0;     // when it was there
   int64_t retry_after_ns = 0;  // of one that was refused
+  // How it was run, once it is finished; of several runs from the first one's start to the last
+  // one's end. 0 where it was not.
+  int64_t taken_ns = 0;  // from the queue, by the batch of its first row
+  int64_t batch_ended_ns = 0;
+  int64_t run_started_ns = 0;  // these three by its backend, under outputs_mutex
+  int64_t run_ended_ns = 0;
+  int64_t run_rows = 0;  // of the latest run, those of others with it
+
+  // A backend has run rows of it.
+  void ran(int64_t started_ns, int64_t ended_ns, int64_t n_rows) {
+    std::lock_guard<std::mutex> lock(outputs_mutex);
+    if (run_started_ns == 0 || started_ns < run_started_ns) run_started_ns = started_ns;
+    if (ended_ns > run_ended_ns) run_ended_ns = ended_ns;
+    run_rows = n_rows;
+  }
 
   bool finished() {
     std::lock_guard<std::mutex> lock(mutex_);

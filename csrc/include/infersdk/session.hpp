@@ -27,6 +27,7 @@
 #include "infersdk/clock.hpp"
 #include "infersdk/cost_model.hpp"
 #include "infersdk/library.hpp"
+#include "infersdk/meter.hpp"
 #include "infersdk/ort_api.hpp"
 #include "infersdk/provider.hpp"
 #include "infersdk/status.hpp"
@@ -53,6 +54,7 @@ struct SessionConfig {
   int threads = 1;                           // intra-op
   int graph_optimization = 99;               // ONNX Runtime's level: 0, 1, 2 or 99
   std::shared_ptr<Placement> placement;      // providers before the CPU; null: the CPU alone
+  std::shared_ptr<RunMeter> meter;           // of runs; null: they are not counted
 
   void set_bytes(const char* data, size_t size) {
     bytes = std::make_shared<const std::string>(data, size);
@@ -130,6 +132,8 @@ class Session {
 
   // Run time by bytes of inputs. Shared with the Coalescer that runs this session.
   const std::shared_ptr<CostModel>& cost() const { return cost_; }
+  // Who runs it records its runs there: which of them count is not known here. May be null.
+  const std::shared_ptr<RunMeter>& meter() const { return config_.meter; }
 
   // Shape and element type of a tensor value.
   Status describe(const OrtValue* value, ElementType* element,
