@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, ON_REQUEST
 from benchmarks.load_runner import KINDS, measure_load
 from benchmarks.machine import machine, versions
 from benchmarks.plots import plot_open_load
+from benchmarks.rivals.servers.environments import EnvironmentFailedError
 from benchmarks.runner import FULL, QUICK, DifferentAnswersError, Result, measure
 from benchmarks.tables import fill, load_table
 from benchmarks.web import wrk
@@ -37,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         "cases",
         nargs="*",
         metavar="CASE",
-        help=f"{', '.join(CASES)}; one variant as CASE/VARIANT, one load as CASE/VARIANT/LOAD or "
-        "CASE/*/LOAD (default: all)",
+        help=f"{', '.join((*CASES, *ON_REQUEST))}; one variant as CASE/VARIANT, one load as CASE/VARIANT/LOAD or "
+        f"CASE/*/LOAD (default: all but {', '.join(ON_REQUEST)})",
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds: a look, no figures")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there as well")
@@ -78,7 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
                     else:
                         results = measure(case_name, variant, effort)
                         _fill(table, variant, results, case.KIND)
-                except (DifferentAnswersError, ServerError, wrk.WrkError) as error:
+                except (
+                    DifferentAnswersError,
+                    EnvironmentFailedError,
+                    ServerError,
+                    wrk.WrkError,
+                ) as error:
                     console.print(f"[red]{escape(str(error))}[/red]")
                     if case.KIND != "web":
                         return 1
@@ -140,8 +146,10 @@ def _chosen(names: list[str], *, quick: bool) -> dict[str, dict[str, tuple[str, 
     for name in names or CASES:
         case_name, *rest = name.split("/", 2)
         variant, load = (*rest, "", "")[:2]
-        if case_name not in CASES:
-            raise ValueError(f"expected a case ({', '.join(CASES)}), got {case_name!r}")
+        if case_name not in (*CASES, *ON_REQUEST):
+            raise ValueError(
+                f"expected a case ({', '.join((*CASES, *ON_REQUEST))}), got {case_name!r}"
+            )
         case = importlib.import_module(f"benchmarks.cases.{case_name}")
         is_load = case.KIND in KINDS
         model = variant.partition("@")[0] if is_load else variant

@@ -12,6 +12,7 @@ import importlib
 import math
 import random
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,10 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rivals.servers import environments
 from benchmarks.runner import DifferentAnswersError, Effort, rival_process
 from benchmarks.task import Task
 from benchmarks.web import wrk
-from benchmarks.web.client import check
+from benchmarks.web.client import await_answer, check
 from benchmarks.web.server import ServerError, Serving, serving
 from benchmarks.web.workload import Workload
 
@@ -55,6 +57,8 @@ class App:
         What is POSTed to.
     answers : bool
         Whether it answers as the model does; an app that says hello does not, and must say that.
+    environment : str
+        The rival in whose environment it runs (``benchmarks.rivals.servers``); empty: in this one.
     """
 
     name: str
@@ -63,6 +67,7 @@ class App:
     server: str
     path: str = "/predict"
     answers: bool = True
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class AppResult:
     """One app's figures: medians over rounds, and each round's own.
 
     ``invalid`` says what went wrong under load; empty where nothing did. Nothing may be concluded from the
-    figures otherwise.
+    figures otherwise. ``versions`` has the packages of its environment, where that is one of its own.
     """
 
     rival: str
@@ -122,6 +127,7 @@ class AppResult:
     invalid: str
     ratios: list[Ratio]
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ class Turn:
     ----------
     load : Load
     cpu_us : float
-        Processor time of the workers for one request. It says what is behind a ratio, and varies less
+        Processor time of the server's processes for one request. It says what is behind a ratio, and varies less
         than the requests a second do.
     """
 
@@ -155,11 +161,14 @@ def measure_web(case_name: str, variant: str, effort: Effort) -> list[AppResult]
         A server did not come up.
     MissingToolError
         wrk is not installed.
+    EnvironmentFailedError
+        A rival could not be installed.
     """
     case = importlib.import_module(f"benchmarks.cases.{case_name}")
     wrk.find()
     chosen: Variant = case.WEB[variant]
     settle: Settle = getattr(case, "settle", _nothing)
+    pythons = {app.name: _python(app) for app in chosen.apps}
     with tempfile.TemporaryDirectory(prefix="infersdk-bench-") as name:
         task = Task(case_name, variant, Path(name))
         with rival_process(task, "-") as preparing:
@@ -171,19 +180,26 @@ def measure_web(case_name: str, variant: str, effort: Effort) -> list[AppResult]
             turns = {}
             for app in order(chosen.apps, number):
                 try:
-                    turns[app.name] = _turn(app, workload, settle, count, effort)
+                    turns[app.name] = _turn(app, pythons[app.name], workload, settle, count, effort)
                 except (DifferentAnswersError, ServerError) as error:
                     raise type(error)(f"{case_name}/{variant}: {app.label}: {error}") from error
             rounds.append(turns)
     return results_of(chosen.apps, chosen.targets, rounds)
 
 
-def _turn(app: App, workload: Workload, settle: Settle, count: int, effort: Effort) -> Turn:
+def _python(app: App) -> str:
+    return str(environments.interpreter(app.environment)) if app.environment else sys.executable
+
+
+def _turn(
+    app: App, python: str, workload: Workload, settle: Settle, count: int, effort: Effort
+) -> Turn:
     """One app's turn in a round, from its server's start to its end."""
     bodies = workload.bodies()[:count]
     expected = workload.expected()[:count] if app.answers else ["hello"] * count
-    with serving(app.server, app.module, workload.folder) as server:
+    with serving(app.server, app.module, workload.folder, python) as server:
         try:
+            await_answer(server.port, app.path, bodies[0])
             check(server.port, app.path, bodies, expected)
             settle(app, server, workload)
             load = partial(wrk.load, server.port, app.path, workload.lines)
@@ -239,6 +255,7 @@ def results_of(
                 invalid=_invalid(loads, errors),
                 ratios=ratios,
                 rounds=[asdict(turn) for turn in turns],
+                versions=environments.versions(app.environment) if app.environment else {},
             )
         )
     return results

@@ -1,7 +1,8 @@
 """How the figures of web apps are shown: a row for each app, and a row for each ratio.
 
-``python -m benchmarks.web_tables REPORT.json [PAGE.md]`` makes a Markdown table of a run's ``--json``: it prints
-it, or puts it into a page between its ``<!-- web figures: begin -->`` and ``<!-- web figures: end -->``.
+``python -m benchmarks.web_tables REPORT.json [PAGE.md [NAME]]`` makes a Markdown table of a run's ``--json``: it
+prints it, or puts it into a page between its ``<!-- NAME figures: begin -->`` and ``<!-- NAME figures: end -->``,
+where NAME is ``web`` unless another is given.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchmarks.web_runner import AppResult
 
 __all__ = ["app_table", "fill_web", "markdown", "put", "ratio_table"]
 
-BEGIN, END = "<!-- web figures: begin -->", "<!-- web figures: end -->"
+BEGIN, END = "<!-- {name} figures: begin -->", "<!-- {name} figures: end -->"
 
 
 def app_table(title: str) -> Table:
@@ -114,31 +115,46 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
         shown = group
     where = report["machine"]
-    packages = ("python", "gunicorn", "uvicorn", "granian", "flask", "django", "fastapi")
-    versions = ", ".join(f"{name} {report['versions'][name]}" for name in packages)
+    versions = ", ".join(
+        f"{name} {version}" for name, version in _versions(report["versions"], results)
+    )
     lines += ["", f"{where['processor']}, {where['cores']} cores; {versions}."]
     return "\n".join(lines) + "\n"
 
 
-def put(page: str, table: str) -> str:
-    """Put a table into a page, in place of the one between the two marks.
+def _versions(
+    ours: Mapping[str, str], results: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Those of the packages that make the difference: our own, and of rivals' environments the first."""
+    packages = ("python", "gunicorn", "uvicorn", "granian", "flask", "django", "fastapi")
+    found = {name: ours[name] for name in packages}
+    for item in results:
+        # Reports of before there were rivals with an environment of their own have none.
+        for name, version in list(item.get("versions", {}).items())[:1]:
+            found[name] = version
+    return list(found.items())
+
+
+def put(page: str, table: str, name: str = "web") -> str:
+    """Put a table into a page, in place of the one between the two marks of this name.
 
     Raises
     ------
     ValueError
         The page does not have each of the marks once.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise ValueError(f"Expected {BEGIN} and {END} once each in the page")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{table}\n{END}{after}"
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"Expected {begin} and {end} once each in the page")
+    before, _, rest = page.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{table}\n{end}{after}"
 
 
 if __name__ == "__main__":
     made = markdown(json.loads(Path(sys.argv[1]).read_text()))
     if len(sys.argv) > 2:
         target = Path(sys.argv[2])
-        target.write_text(put(target.read_text(), made))
+        target.write_text(put(target.read_text(), made, *sys.argv[3:4]))
     else:
         print(made)

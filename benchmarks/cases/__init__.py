@@ -24,7 +24,7 @@ and where it is "web", instead of ``RIVALS``
 
 from __future__ import annotations
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "ON_REQUEST"]
 
 CASES = (
     "one_call",
@@ -41,3 +41,6 @@ CASES = (
     "web_throughput",
     "accelerate",
 )
+
+ON_REQUEST = ("servers",)
+"""Cases that are measured only when they are named: this one installs a gigabyte of other people's servers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -12,10 +13,11 @@ from typing import Any
 
 from benchmarks.runner import ATOL, RTOL, DifferentAnswersError
 
-__all__ = ["ask", "check", "equal"]
+__all__ = ["ask", "await_answer", "check", "equal"]
 
 THREADS = 4
 """Enough that all workers are asked."""
+START_S = 30.0
 
 
 def ask(port: int, path: str, body: bytes) -> Any:
@@ -41,6 +43,25 @@ def ask(port: int, path: str, body: bytes) -> Any:
         return json.loads(said)
     except ValueError:
         return said.decode()
+
+
+def await_answer(port: int, path: str, body: bytes) -> None:
+    """Ask until there is an answer: a proxy may listen before it knows its workers.
+
+    Raises
+    ------
+    DifferentAnswersError
+        There is none after half a minute.
+    """
+    ends = time.monotonic() + START_S
+    while True:
+        try:
+            ask(port, path, body)
+            return
+        except (DifferentAnswersError, OSError) as error:
+            if time.monotonic() > ends:
+                raise DifferentAnswersError(f"no answer after {START_S:.0f} s: {error}") from error
+        time.sleep(0.1)
 
 
 def check(port: int, path: str, bodies: Sequence[bytes], expected: Sequence[Any]) -> None:

@@ -6,7 +6,6 @@ it writes no line for each request.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import socket
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.runner import ONE_THREAD, ROOT
+from benchmarks.web import processes
 
 __all__ = ["COMMANDS", "ServerError", "Serving", "serving"]
 
@@ -44,6 +44,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("granian", "{app}", "--host", "127.0.0.1", "--port", "{port}", "--workers", "{workers}"),
         *("--interface", "asgi", "--no-access-log", "--log-level", "warning"),
     ),
+    "mosec": (
+        *("benchmarks.rivals.servers.mosec.server", "--address", "127.0.0.1", "--port", "{port}"),
+        *("--log-level", "warning"),
+    ),
+    "litserve": ("benchmarks.rivals.servers.litserve.server", "{port}"),
+    "bentoml": (
+        *("bentoml", "serve", "benchmarks.rivals.servers.bentoml.service:Predictor"),
+        *("--host", "127.0.0.1", "--port", "{port}"),
+    ),
+    "ray": ("benchmarks.rivals.servers.ray.server", "{port}"),
+    "ray-haproxy": ("benchmarks.rivals.servers.ray.server", "{port}", "--high-throughput"),
 }
 """Server -> its command after ``python -m``. uvicorn must be uvicorn[standard]: without uvloop, and with
 ``--workers``, it leaves Nagle's algorithm on, and a request takes 44 ms."""
@@ -61,13 +72,16 @@ class Serving:
     ----------
     port : int
         On 127.0.0.1.
+    pid : int
+        The process that was started.
     workers : tuple of int
-        Their process numbers.
+        The numbers of those that have the model.
     folder : Path
         Where its workers may leave files.
     """
 
     port: int
+    pid: int
     workers: tuple[int, ...]
     folder: Path
 
@@ -76,18 +90,12 @@ class Serving:
         return _tail(self.folder / "log")
 
     def cpu_s(self) -> float:
-        """Seconds of processor time that its workers have taken; NaN where the system does not say."""
-        try:
-            stats = [Path(f"/proc/{pid}/stat").read_text() for pid in self.workers]
-        except OSError:
-            return math.nan
-        # utime and stime, which are the 14th and 15th field; the second, a name, may hold blanks.
-        ticks = sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
-        return ticks / os.sysconf("SC_CLK_TCK")
+        """Seconds of processor time that all its processes have taken; NaN where the system does not say."""
+        return processes.cpu_s(self.pid)
 
 
 @contextmanager
-def serving(server: str, app: str, models: Path) -> Iterator[Serving]:
+def serving(server: str, app: str, models: Path, python: str = sys.executable) -> Iterator[Serving]:
     """Start a server, wait until its workers have their app and one of them listens; stop it at the end.
 
     Parameters
@@ -98,6 +106,8 @@ def serving(server: str, app: str, models: Path) -> Iterator[Serving]:
         The module whose ``app`` is served; it may lie in ``models``.
     models : Path
         The workload's folder, ``$MODELS`` to the app.
+    python : str
+        The interpreter that runs the server.
 
     Raises
     ------
@@ -112,7 +122,7 @@ def serving(server: str, app: str, models: Path) -> Iterator[Serving]:
         log = folder / "log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [python, "-m", *command],
                 cwd=ROOT,
                 env=_environment(app, models, folder),
                 stdin=subprocess.DEVNULL,
@@ -122,7 +132,7 @@ def serving(server: str, app: str, models: Path) -> Iterator[Serving]:
             )
         try:
             workers = _await_workers(process, port, folder, f"{server} with {app}", log)
-            yield Serving(port, workers, folder)
+            yield Serving(port, process.pid, workers, folder)
         finally:
             _stop(process)
 
@@ -130,7 +140,7 @@ def serving(server: str, app: str, models: Path) -> Iterator[Serving]:
 def _environment(app: str, models: Path, folder: Path) -> dict[str, str]:
     environment = {**os.environ, **ONE_THREAD}
     environment |= {"APP": app, "MODELS": str(models), "READY": str(folder)}
-    paths = [str(models), *filter(None, [environment.get("PYTHONPATH")])]
+    paths = [str(models), str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment.pop("WEB_CONCURRENCY", None)
@@ -175,10 +185,12 @@ def _tail(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    started = processes.tree(process.pid)
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=_STOP_S)
     # Also what a server that ended badly has left behind.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+    processes.kill(started)
     process.wait()
