@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,9 @@ import grpc
 from infersdk.predictors import Predictors
 from infersdk.web.grpc.messages import HEALTH, HEALTH_SERVICE, INFERENCE_SERVICE
 
-__all__ = ["Health"]
+__all__ = ["Health", "open_if_new"]
+
+logger = logging.getLogger("infersdk.grpc")
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
@@ -53,7 +56,9 @@ class Health:
         return SERVING if is_fine and not self._stopping.is_set() else NOT_SERVING
 
     async def check(self, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        """Give the status."""
+        """Give the status. Who asks for the server's has models opened that are not, as nobody else may call."""
+        if request.service in ("", INFERENCE_SERVICE):
+            await open_if_new(self._predictors)
         status = self.status(request.service)
         if status == SERVICE_UNKNOWN:
             await context.abort(
@@ -87,3 +92,19 @@ class Health:
                 "Watch": grpc.unary_stream_rpc_method_handler(self.watch, request, response),
             },
         )
+
+
+async def open_if_new(predictors: Predictors) -> None:
+    """Open models that are not open yet, or could not be opened; what it raises goes to the log.
+
+    For questions whether they are ready: whoever waits for that may send nothing that would open them before.
+
+    Parameters
+    ----------
+    predictors : Predictors
+    """
+    if predictors.state in ("new", "failed"):
+        try:
+            await predictors.aopen()
+        except Exception:
+            logger.exception("the models could not be opened")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
@@ -16,6 +15,7 @@ from infersdk.errors import InputError, UnknownModelError
 from infersdk.runtime import Predictor
 from infersdk.types import Signature
 from infersdk.web.grpc.calls import Context, RefusedError, answer_bytes, unary
+from infersdk.web.grpc.health import open_if_new
 from infersdk.web.grpc.messages import CONFIG_TYPES, INFERENCE, INFERENCE_SERVICE
 from infersdk.web.grpc.status import Refusal, refusal_of
 from infersdk.web.grpc.tensors import parameters_of, read_request, read_tensors, write_response
@@ -29,8 +29,6 @@ from infersdk.web.request import Request
 from infersdk.web.service import Service
 
 __all__ = ["InferenceService"]
-
-logger = logging.getLogger("infersdk.grpc")
 
 
 class InferenceService:
@@ -82,11 +80,7 @@ class InferenceService:
         return {"live": True}
 
     async def _ready(self, message: Any) -> dict[str, Any]:
-        if self._predictors.state in ("new", "failed"):
-            try:
-                await self._predictors.aopen()
-            except Exception:
-                logger.exception("the models could not be opened")
+        await open_if_new(self._predictors)
         return {"ready": self._predictors.is_ready}
 
     async def _model_ready(self, message: Any) -> dict[str, Any]:
