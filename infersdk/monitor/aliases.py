@@ -95,16 +95,17 @@ def kserve(models: Sequence[ModelMetrics]) -> list[Family]:
     by_name: dict[str, list[Histogram]] = {}
     for model in models:
         # Versions are not told apart there.
-        by_name.setdefault(model.model, []).extend(method.call_s for method in model.methods)
+        asked = [method.call_s for method in model.methods if method.call_s.count]
+        if asked:
+            by_name.setdefault(model.model, []).extend(asked)
     return [
         Family(
             "request_predict_seconds",
             "histogram",
             "From call to answer, of calls that were answered.",
             [
-                ((("model_name", name),), buckets(added(of_methods), SECONDS))
-                for name, of_methods in by_name.items()
-                if of_methods
+                ((("model_name", name),), buckets(added(histograms), SECONDS))
+                for name, histograms in by_name.items()
             ],
         )
     ]

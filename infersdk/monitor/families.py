@@ -5,7 +5,8 @@ dashboard works with either.
 
 Native histograms have hundreds of buckets, each of which would be a series. What is exported are some of their own
 bounds, so that the counts below a bound stay exact: those next to four per decade from 10 µs to 10 s, and to the
-powers of two for rows. The choice depends on the bounds alone; the series of a histogram never change.
+powers of two for rows. The choice depends on the bounds alone; the series of a histogram never change. They begin
+with its first value.
 """
 
 from __future__ import annotations
@@ -140,11 +141,11 @@ def families(
                 errors.series.append(((*inner, ("error", error)), count))
             rows.series.append((inner, method.rows))
             traced = exemplars.of(model.model, method.method) if exemplars is not None else ()
-            call_s.series.append((inner, buckets(method.call_s, SECONDS, traced)))
-        queue_s.series.append((labels, buckets(model.queue_s, SECONDS)))
-        batch_s.series.append((labels, buckets(model.batch_s, SECONDS)))
-        run_s.series.append((labels, buckets(model.run_s, SECONDS)))
-        run_rows.series.append((labels, buckets(model.run_rows, ROWS)))
+            _append(call_s, inner, method.call_s, SECONDS, traced)
+        _append(queue_s, labels, model.queue_s, SECONDS)
+        _append(batch_s, labels, model.batch_s, SECONDS)
+        _append(run_s, labels, model.run_s, SECONDS)
+        _append(run_rows, labels, model.run_rows, ROWS)
         queued.series.append((labels, model.queued_rows))
         running.series.append((labels, model.running))
     listed = [
@@ -173,6 +174,18 @@ def families(
             )
         )
     return listed
+
+
+def _append(
+    family: Family,
+    labels: Labels,
+    histogram: Histogram,
+    targets: tuple[float, ...],
+    traced: Collection[Exemplar] = (),
+) -> None:
+    if histogram.count:
+        # Most methods are never asked, and most models never queue: dozens of series of nothing.
+        family.series.append((labels, buckets(histogram, targets, traced)))
 
 
 def buckets(

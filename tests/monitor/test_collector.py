@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from infersdk.monitor import Exemplars, ModelMetrics, PrometheusCollector
 from infersdk.monitor.exposition import CONTENT_TYPES, render
 from tests.monitor.snapshots import FixedSource, model_metrics, snapshots
 from tests.monitor.test_exposition import OPENMETRICS, parsed, value_of
+from tests.web.servers import ROOT
 
 prometheus_client = pytest.importorskip("prometheus_client")
 
@@ -138,6 +141,42 @@ def test_importing_the_monitor_does_not_import_the_package() -> None:
             "-c",
             "import sys, infersdk.monitor.exposition; assert 'prometheus_client' not in sys.modules",
         ],
+        check=True,
+        timeout=60,
+    )
+
+
+MULTIPROCESS = """
+import os, sys
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from infersdk.monitor import PrometheusCollector
+from tests.monitor.snapshots import FixedSource, model_metrics
+
+orders = Counter("orders", "Orders")
+models = PrometheusCollector(
+    FixedSource([model_metrics()]), labels=lambda: {"pid": str(os.getpid())}
+)
+sys.stdout.flush()
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+orders.inc()
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+registry.register(models)
+body = generate_latest(registry).decode()
+assert f'infersdk_rows_total{{method="predict",model="iris",pid="{os.getpid()}",version="3"}} 10.0' in body, body
+if child:
+    assert "orders_total 2.0" in body, body
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+def test_it_works_beside_multiprocess_metrics_and_after_a_fork(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-c", MULTIPROCESS],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
         check=True,
         timeout=60,
     )

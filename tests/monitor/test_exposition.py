@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from infersdk.monitor import Exemplars, Histogram, ModelMetrics, RequestMetrics
+from infersdk.monitor import Exemplars, Histogram, MethodMetrics, ModelMetrics, RequestMetrics
 from infersdk.monitor.exposition import CONTENT_TYPES, negotiate, render
 from tests.monitor.snapshots import (
     FixedSource,
@@ -61,7 +61,13 @@ def value_of(series: Series, name: str, labels: Mapping[str, str]) -> float:
 def assert_histogram(
     series: Series, name: str, labels: Mapping[str, str], expected: Histogram
 ) -> None:
-    """Every bucket that is exported has an own bound of the histogram, and the exact count below it."""
+    """Every bucket that is exported has an own bound of the histogram, and the exact count below it.
+
+    A histogram without values is not exported.
+    """
+    if not expected.count:
+        assert (f"{name}_count", frozenset(labels.items())) not in series
+        return
     exported = {
         float(dict(key)["le"]): sample.value
         for (sample_name, key), sample in series.items()
@@ -189,11 +195,18 @@ def test_fine_histograms_are_coarsened_to_their_own_bounds() -> None:
     assert max(high / low for low, high in pairwise(bounds)) < 2.2
 
 
+def test_methods_that_were_never_asked_have_counters_but_no_buckets() -> None:
+    unasked = MethodMetrics(method="run", calls=0, rows=0, errors={}, call_s=histogram_of([]))
+    body, _ = render(FixedSource([replace(model_metrics(), methods=(unasked,))]))
+    assert b'infersdk_calls_total{model="iris",version="3",method="run"} 0\n' in body
+    assert b"infersdk_call_duration_seconds" not in body
+
+
 def test_bounds_do_not_depend_on_the_counts() -> None:
-    empty = replace(model_metrics(), run_s=histogram_of([]))
+    idle = replace(model_metrics(), run_s=histogram_of([1.0]))
     busy = replace(model_metrics(), run_s=histogram_of([1e-7, 5.0, 1e6]))
     name = "infersdk_run_duration_seconds"
-    assert bounds_of(render(FixedSource([empty]))[0], name) == bounds_of(
+    assert bounds_of(render(FixedSource([idle]))[0], name) == bounds_of(
         render(FixedSource([busy]))[0], name
     )
 
