@@ -32,10 +32,10 @@ help:
 demo: .venv/.built
 	$(RUN) -m examples.demo $(if $(SERVE),--serve)
 
-test: native-test lint types
+test: native-test lint types .venv/.prometheus
 	$(RUN) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
-check: lint types
+check: lint types .venv/.prometheus
 	$(RUN) -m pytest -n $(PYTEST_WORKERS) --dist loadfile -m "not slow" -q
 
 bench: .venv/.built
@@ -43,7 +43,7 @@ bench: .venv/.built
 
 build: .venv/.built
 
-coverage: .venv/.built
+coverage: .venv/.built .venv/.prometheus
 	$(RUN) -m pytest --cov --cov-report=term-missing:skip-covered
 
 docs: .venv/.built
@@ -77,6 +77,11 @@ clean:
 	$(PIP) install -c constraints.txt setuptools wheel cython numpy
 	$(PIP) install -c constraints.txt --no-build-isolation -e ".[$*]"
 	$(if $(filter test,$*),$(PIP) install --no-deps --upgrade --target .venv/packaged $(PACKAGED))
+	touch $@
+
+# The real Prometheus, for its tests; without apt they are skipped.
+.venv/.prometheus: tests/monitor/get_prometheus | .venv/.created
+	tests/monitor/get_prometheus .venv/prometheus
 	touch $@
 
 .venv/.built: $(NATIVE) $(ENV)

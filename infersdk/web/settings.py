@@ -22,7 +22,7 @@ PROTOCOLS = {
 }
 """Every protocol, and where it is."""
 
-METRICS_ALIASES = ("triton", "kserve")
+METRICS_ALIASES = ("triton", "kserve", "mlserver")
 
 
 class Options(TypedDict, total=False):
@@ -68,7 +68,7 @@ class Settings:
     metrics : bool
         Count requests, and show the counts at ``/metrics``.
     metrics_aliases : sequence of str
-        Names for the same numbers that dashboards of other servers know: "triton", "kserve".
+        Names for the same numbers that dashboards of other servers know: "triton", "kserve", "mlserver".
     token : str or sequence of str, optional
         Mounted routes other than health ask for ``Authorization: Bearer`` and this token, or one of these.
     guard : callable, optional
