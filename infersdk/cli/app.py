@@ -10,6 +10,7 @@ from infersdk.cli.convert import convert
 from infersdk.cli.doctor import doctor
 from infersdk.cli.info import info
 from infersdk.cli.init import init
+from infersdk.cli.serve import serve
 from infersdk.cli.versions import installed
 
 __all__ = ["app"]
@@ -35,3 +36,4 @@ app.command()(doctor)
 app.command()(convert)
 app.command()(info)
 app.command()(init)
+app.command()(serve)
