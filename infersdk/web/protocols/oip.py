@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata as packages
 from typing import Any
 
-from infersdk.errors import InputError
+from infersdk.errors import ClosedError, InputError
 from infersdk.runtime import Predictor
 from infersdk.types import Signature
 from infersdk.web.json_rows import encode
@@ -184,7 +184,10 @@ class OIPProtocol(Protocol):
 
     def refuse(self, error: BaseException, errors: Sequence[InputError] = ()) -> Reply:
         """An object with the ``error``."""
-        return RefusalError.of(problem_of(error, errors)).reply()
+        refusal = RefusalError.of(problem_of(error, errors))
+        if isinstance(error, ClosedError):
+            refusal.detail = str(error)  # one model may be closed, and the others not
+        return refusal.reply()
 
     # -- pages -----------------------------------------------------------------------------------
 
