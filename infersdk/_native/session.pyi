@@ -57,7 +57,10 @@ class Session:
         meter: ModelMeter | None = None,
     ) -> None: ...
     def run_on_device(
-        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        metered: MeteredCall | None = None,
     ) -> dict[str, DeviceTensor]: ...
     def run(
         self,

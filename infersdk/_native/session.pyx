@@ -755,7 +755,7 @@ cdef class Session:
         finally:
             self.in_flight.fetch_sub(1)
 
-    def run_on_device(self, inputs, outputs=None):
+    def run_on_device(self, inputs, outputs=None, MeteredCall metered=None):
         """Run the model and leave its outputs where they were computed.
 
         Parameters
@@ -765,6 +765,8 @@ cdef class Session:
             is, without a copy; it must not be written to meanwhile.
         outputs : sequence of str, optional
             The outputs to give; all by default.
+        metered : MeteredCall, optional
+            The call that it is a part of; the run is counted then.
 
         Returns
         -------
@@ -791,6 +793,8 @@ cdef class Session:
         cdef OrtValue* value
         cdef Instance* instance
         cdef list keep = []
+        cdef int64_t started, elapsed
+        cdef Py_ssize_t n_rows = -1
         names = self.output_names if outputs is None else tuple(outputs)
         for name in names:
             if name not in self.output_position:
@@ -808,6 +812,8 @@ cdef class Session:
             if not hasattr(given, "__dlpack__") and self.coerce is not None:
                 given = self.coerce(self.inputs[self.input_position[name]], given)
             tensor = DeviceTensor.from_dlpack(given)
+            if n_rows < 0:
+                n_rows = tensor.shape[0] if tensor.shape else 1
             keep.append(tensor)
             values.push_back(tensor.value())
             encoded = name.encode()
@@ -823,9 +829,14 @@ cdef class Session:
                 instance = self.session.get().acquire(NULL, 0)
                 if instance != NULL:
                     self.session.get().release(instance)
+                started = now_ns()
                 status = self.placement.get().run_bound(
                     c_inputs.data(), values.data(), values.size(), c_outputs.data(),
                     c_outputs.size(), ValuePlace.kDevice, results.data())
+                elapsed = now_ns() - started
+            if status.ok() and metered is not None:
+                metered.times.n_rows = metered.times.run_rows = n_rows if n_rows >= 0 else 1
+                self._count_run(&metered.times, started, elapsed)
         finally:
             self.in_flight.fetch_sub(1)
         self._check(status)

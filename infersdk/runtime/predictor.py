@@ -230,10 +230,6 @@ class Predictor:
         else:
             self._graph = Head(partial(open_head, None))
             self._heads[None] = self._graph
-        # Calls skip this class's own run(): for a tiny model its frame is a tenth.
-        run = metered_run(self._meters.of("run"), self._graph)
-        run.__name__, run.__qualname__, run.__doc__ = "run", "Predictor.run", Predictor.run.__doc__
-        self.__dict__["run"] = run
         self._steps: RowSteps | None = None
         if self.signature.steps:
             self._steps = RowSteps(
@@ -247,6 +243,10 @@ class Predictor:
             self._binders = dict.fromkeys(artifact.heads, binder)
         for method in self.signature.methods:
             self._prepare_method(method)
+        # Calls skip this class's own run(): for a tiny model its frame is a tenth.
+        run = metered_run(self._meters.of("run"), self._graph)
+        run.__name__, run.__qualname__, run.__doc__ = "run", "Predictor.run", Predictor.run.__doc__
+        self.__dict__["run"] = run
 
     def _open_stage(self, model: bytes | str) -> Session:
         """A session for what steps read of the graph: on the CPU, never queued."""
@@ -656,12 +656,19 @@ class Predictor:
         ClosedError
             The Predictor was closed.
         """
-        if self.artifact is None:
-            raise SessionError(
-                f"Model `{self.name}` has no graph to run, as its plan is native: {self.plan.reason}",
-                model=self.name,
-            )
-        return self._graph.session.run_on_device(inputs, outputs)
+        call = self._meters.of("run_on_device").begin()
+        try:
+            if self.artifact is None:
+                raise SessionError(
+                    f"Model `{self.name}` has no graph to run, as its plan is native: {self.plan.reason}",
+                    model=self.name,
+                )
+            answer = self._graph.session.run_on_device(inputs, outputs, call)
+        except BaseException as error:
+            call.failed(error)
+            raise
+        call.answered()
+        return answer
 
     def stream(
         self,
