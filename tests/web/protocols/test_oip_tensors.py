@@ -77,15 +77,15 @@ def test_shapes_that_overflow_are_refused() -> None:
             from_raw("x", "BYTES", shape, bytes(64))
         with pytest.raises(InputError, match="values for the shape"):
             from_values("x", "FP32", shape, [1.0])
-    for raw in (b"", []):
-        with pytest.raises(InputError, match="shape"):
-            made = from_raw if raw == b"" else from_values
-            made("x", "FP32", (0, 2**62), raw)  # type: ignore[operator]
+    with pytest.raises(InputError, match="shape"):
+        from_raw("x", "FP32", (0, 2**62), b"")
+    with pytest.raises(InputError, match="shape"):
+        from_values("x", "FP32", (0, 2**62), [])
     assert from_raw("x", "FP32", (0, 4), b"").data.shape == (0, 4)
 
 
 def test_unknown_datatypes_are_refused() -> None:
-    with pytest.raises(InputError, match="one of the datatypes BOOL.*'FP128'"):
+    with pytest.raises(InputError, match=r"one of the datatypes BOOL.*'FP128'"):
         from_raw("x", "FP128", (1,), b"")
     with pytest.raises(InputError, match="one of the datatypes"):
         from_values("x", "fp32", (1,), [1])
@@ -294,11 +294,11 @@ def test_the_method_as_a_parameter(iris_predictor: Predictor, iris: Trained) -> 
     np.testing.assert_allclose(
         tensor.data, iris.model.decision_function(iris.X[:2]), rtol=1e-5, atol=1e-5
     )
-    with pytest.raises(InputError, match="one of the methods predict, .*'fit'"):
+    with pytest.raises(InputError, match=r"one of the methods predict, .*'fit'"):
         ask(iris_predictor, rows, None, {"method": "fit"})
     with pytest.raises(InputError, match="one of the methods"):
         ask(iris_predictor, rows, None, {"method": ["predict"]})
-    with pytest.raises(InputError, match="one of the outputs predict, .*'predict_log_proba'"):
+    with pytest.raises(InputError, match=r"one of the outputs predict, .*'predict_log_proba'"):
         bind(iris_predictor, ["predict", "predict_proba"], rows, ["predict_log_proba"])
 
 
@@ -378,7 +378,7 @@ def test_a_model_over_tensors(sums: Predictor) -> None:
         ask(sums, inputs, ["total"])
     with pytest.raises(InputError, match="`x`"):
         ask(sums, inputs[:1])
-    with pytest.raises(InputError, match="float32.*float64"):
+    with pytest.raises(InputError, match=r"float32.*float64"):
         ask(sums, [inputs[0], from_values("x", "FP64", (2, 4), [0.0] * 8)])
 
 
@@ -449,7 +449,7 @@ def test_texts() -> None:
             assert to_values(found["predict"]) == model.predict(texts).tolist()
         with pytest.raises(InputError, match=f"the only input `{name}`, got `prompt`"):
             ask(predictor, [from_values("prompt", "BYTES", (1,), ["a"])])
-        with pytest.raises(InputError, match="texts .BYTES., got INT64"):
+        with pytest.raises(InputError, match=r"texts .BYTES., got INT64"):
             ask(predictor, [from_values(name, "INT64", (1,), [1])])
 
 
