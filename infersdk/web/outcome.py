@@ -14,7 +14,7 @@ from infersdk.web.request import Request
 if TYPE_CHECKING:
     from infersdk.monitor.snapshot import RequestMetrics
 
-__all__ = ["Observer", "Outcome", "RequestCounts", "request_id_of", "trace_of"]
+__all__ = ["Observer", "Outcome", "RequestCounts", "new_request_id", "request_id_of", "trace_of"]
 
 
 class Outcome(NamedTuple):
@@ -32,6 +32,8 @@ class Outcome(NamedTuple):
     body_bytes, reply_bytes : int
     seconds : float
         From the whole body to the whole reply.
+    request_id : str or None
+        That the reply bears.
     """
 
     request: Request
@@ -43,6 +45,7 @@ class Outcome(NamedTuple):
     body_bytes: int
     reply_bytes: int
     seconds: float
+    request_id: str | None = None
 
 
 Observer = Callable[[Outcome], None]
@@ -99,6 +102,11 @@ def request_id_of(request: Request) -> str | None:
     """The client's ``X-Request-ID``, if it may be written into headers and logs."""
     given = request.header("x-request-id")
     return given if given and _REQUEST_ID.fullmatch(given) else None
+
+
+def new_request_id() -> str:
+    """An id for a request whose client has given it none: 32 hexadecimal digits."""
+    return os.urandom(16).hex()
 
 
 class Trace(NamedTuple):

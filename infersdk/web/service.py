@@ -17,11 +17,19 @@ from time import perf_counter
 from typing import Any
 
 from infersdk.errors import InputError, UnknownModelError
+from infersdk.monitor.exemplars import Exemplars
 from infersdk.predictors import Predictors
 from infersdk.runtime import Predictor
+from infersdk.web.access_log import AccessLog
 from infersdk.web.encodings import accepts_gzip, decompressed, gzipped
 from infersdk.web.guard import Guard
-from infersdk.web.outcome import Observer, Outcome, RequestCounts, request_id_of
+from infersdk.web.outcome import (
+    Observer,
+    Outcome,
+    RequestCounts,
+    new_request_id,
+    request_id_of,
+)
 from infersdk.web.pages import Pages
 from infersdk.web.problems import ProblemError, Reply, body_too_large, no_page, reply_to
 from infersdk.web.protocol import EVERY_MODEL, Call, Inference, Page, Protocol
@@ -29,6 +37,7 @@ from infersdk.web.protocols import protocol_class
 from infersdk.web.protocols.rows import JSON, RowsProtocol
 from infersdk.web.request import Header, Request
 from infersdk.web.settings import Settings
+from infersdk.web.tracing import TracedCalls, trace_requests
 
 __all__ = ["JSON", "Header", "Reply", "Request", "Service"]
 
@@ -93,7 +102,7 @@ class Service:
         self._is_guarded = self._guard.asks
         self._observers: tuple[Observer, ...] = ()
         self.requests: RequestCounts | None = None
-        self.exemplars: Any = None
+        self.exemplars: Exemplars | None = None
         self._start_observing()
         self._methods: dict[tuple[str, str | None], tuple[Predictor, str]] = {}
         # Of paths that were asked for; models can be added to an app, and are never taken away.
@@ -103,6 +112,13 @@ class Service:
         if self.settings.metrics:
             self.requests = RequestCounts()
             self.observe(self.requests)
+            self.exemplars = Exemplars()
+            self.observe(TracedCalls(self.exemplars))
+        self._gives_ids = self.settings.access_log
+        if self.settings.access_log:
+            self.observe(AccessLog())
+        if self.settings.opentelemetry:
+            self.__dict__.update(trace_requests(self))
 
     def observe(self, observer: Observer) -> None:
         """Have a function told what became of each request, from now on.
@@ -321,6 +337,18 @@ class Service:
 
     # -- routes ----------------------------------------------------------------------------------
 
+    def route(self, request: Request) -> Route | None:
+        """Say what a request's path means; None if nothing.
+
+        Parameters
+        ----------
+        request : Request
+        """
+        try:
+            return self._route(request)
+        except Exception:
+            return None
+
     def _route(self, request: Request) -> Route:
         found = self._routes.get((request.method, request.path))
         if found is None:
@@ -408,6 +436,9 @@ class Service:
                 call = self._read(route, predictor, request, body)
             answers = [await self._arun(predictor, method, call) for method in call.methods]
             reply = call.write(answers)
+        except asyncio.CancelledError:
+            self._finish(request, _GONE, route, body, started, call)  # for the observers alone
+            raise
         except Exception as error:
             reply = self._refuse_call(route, error, call)
         return self._finish(request, reply, route, body, started, call)
@@ -481,13 +512,16 @@ class Service:
         """What belongs to every reply: its encoding, the request's id, and word to the observers."""
         if self._compress_min_bytes is not None and len(reply.body) >= self._compress_min_bytes:
             reply = _compressed(request, reply)
+        request_id = None
         if request.header("x-request-id") is not None:
             request_id = request_id_of(request)
-            if request_id is not None:
-                reply = reply._replace(headers=(*reply.headers, ("x-request-id", request_id)))
+        if request_id is None and self._gives_ids:
+            request_id = new_request_id()
+        if request_id is not None:
+            reply = reply._replace(headers=(*reply.headers, ("x-request-id", request_id)))
         if self._observers:
             seconds = perf_counter() - started if started else 0.0
-            self._tell(request, reply, route, len(body), seconds, call)
+            self._tell(request, reply, route, len(body), seconds, call, request_id)
         return reply
 
     def _tell(
@@ -498,6 +532,7 @@ class Service:
         body_bytes: int,
         seconds: float,
         call: Call | None,
+        request_id: str | None,
     ) -> None:
         model = None
         if isinstance(route, Inference) and route.model in self.predictors:
@@ -512,12 +547,17 @@ class Service:
             body_bytes,
             len(reply.body),
             seconds,
+            request_id,
         )
         for observe in self._observers:
             try:
                 observe(outcome)
             except Exception:
                 logger.exception("an observer of requests failed")
+
+
+_GONE = Reply(499, b"", ())
+"""For a client that has gone away."""
 
 
 def _access(route: Route) -> Any:

@@ -39,6 +39,7 @@ class Options(TypedDict, total=False):
     guard: Callable[[Request], bool] | None
     admin: bool
     access_log: bool
+    opentelemetry: bool
     compress_min_bytes: int | None
 
 
@@ -78,6 +79,8 @@ class Settings:
         machine alone.
     access_log : bool
         A line of JSON in the log ``infersdk.access`` for each request.
+    opentelemetry : bool
+        Metrics, and spans of requests and of models' calls, through the providers that the app has set up.
     compress_min_bytes : int, optional
         Answers from this size on are compressed for clients that take gzip; None: never, as proxies do it better.
 
@@ -100,6 +103,7 @@ class Settings:
     guard: Callable[[Request], bool] | None = None
     admin: bool = False
     access_log: bool = False
+    opentelemetry: bool = False
     compress_min_bytes: int | None = None
 
     def __post_init__(self) -> None:
@@ -130,7 +134,7 @@ class Settings:
                     f"Expected url_prefix to be a str such as '/models', got {self.url_prefix!r}"
                 )
             object.__setattr__(self, "url_prefix", "/" + self.url_prefix.strip("/"))
-        for name in ("metrics", "admin", "access_log"):
+        for name in ("metrics", "admin", "access_log", "opentelemetry"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise TypeError(f"Expected {name} to be True or False, got {value!r}")
