@@ -1,0 +1,80 @@
+"""NumPy's .npy format, read as a view of the request's body; never a pickle."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infersdk.errors import InputError
+
+__all__ = ["read_npy", "write_npy"]
+
+_MOST_HEADER_BYTES = 12 + 10_000  # NumPy itself refuses longer ones
+_READERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_npy(body: bytes | bytearray, *, model: str) -> NDArray[Any]:
+    """Read an array from the .npy format, version 1 or 2.
+
+    Parameters
+    ----------
+    body : bytes or bytearray
+    model : str
+        Name in messages.
+
+    Returns
+    -------
+    ndarray
+        Over the memory of the body, whatever its order and byte order.
+
+    Raises
+    ------
+    InputError
+        It is no such array, one of objects, or its bytes are more or fewer than its header says.
+    """
+    head = BytesIO(memoryview(body)[:_MOST_HEADER_BYTES])
+    try:
+        read_header = _READERS[np.lib.format.read_magic(head)]
+        shape, is_fortran, dtype = read_header(head)
+    except Exception:
+        # What is read may be anything, and NumPy evaluates it as a literal: even its MemoryError is about the text.
+        _refuse(
+            "an array in NumPy's .npy format, version 1 or 2", "a body with another header", model
+        )
+    if dtype.hasobject:
+        _refuse("an array of numbers, truth values or text", "one of Python objects", model)
+    if any(size < 0 for size in shape) or not dtype.itemsize:
+        _refuse("an array of a plain shape and dtype", f"{dtype} {shape}", model)
+    count = math.prod(shape)
+    size_bytes = len(body) - head.tell()
+    if count * dtype.itemsize != size_bytes:
+        _refuse(f"{count * dtype.itemsize:,} bytes for {dtype} {shape}", f"{size_bytes:,}", model)
+    try:
+        flat = np.frombuffer(body, dtype, count, head.tell()) if count else np.empty(0, dtype)
+        return flat.reshape(shape, order="F" if is_fortran else "C")
+    except ValueError:  # an axis of 0 beside enormous ones
+        _refuse("an array of a plain shape and dtype", f"{dtype} {shape}", model)
+
+
+def _refuse(expected: str, given: str, model: str) -> NoReturn:
+    raise InputError.mismatch(expected=expected, given=given[:200], model=model)
+
+
+def write_npy(array: NDArray[Any]) -> bytes:
+    """Write an array in the .npy format.
+
+    Raises
+    ------
+    ValueError
+        It is one of objects.
+    """
+    buffer = BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

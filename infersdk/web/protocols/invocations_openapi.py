@@ -1,0 +1,231 @@
+"""The routes of invocations, as part of the app's OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infersdk.types import Signature
+from infersdk.web.openapi import PROBLEM, schema_of_answers, schema_of_rows
+from infersdk.web.protocols.invocations_json import METHOD_PARAMS
+
+if TYPE_CHECKING:
+    from infersdk.web.service import Service
+
+__all__ = ["invocations_paths"]
+
+Schema = dict[str, Any]
+
+_ERROR: Schema = {
+    "type": "object",
+    "properties": {
+        "error_code": {"type": "string"},
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "errors": PROBLEM["properties"]["errors"],
+    },
+    "required": ["error_code", "message"],
+}
+
+_STATUSES = {
+    "400": "The body is not what its content type says",
+    "404": "There is no such model",
+    "406": "The answer has no form that Accept names",
+    "413": "The body is too large, or holds too many rows",
+    "415": "The body has a content type that is not read here",
+    "422": "The rows do not fit the model; every value that does not is listed",
+    "500": "The server failed",
+    "501": "Models cannot be loaded by requests",
+    "503": "Overloaded, shutting down, or not ready; Retry-After says when to ask again",
+    "504": "The answer did not come in time",
+}
+
+_ATTRIBUTES: Schema = {
+    "name": "X-Amzn-SageMaker-Custom-Attributes",
+    "in": "header",
+    "required": False,
+    "description": "`method=` and a method's name, among others separated by commas",
+    "schema": {"type": "string"},
+}
+
+_LISTED: Schema = {
+    "type": "object",
+    "properties": {"modelName": {"type": "string"}, "modelUrl": {"type": "string"}},
+    "required": ["modelName", "modelUrl"],
+}
+
+
+def invocations_paths(service: Service) -> dict[str, Any]:
+    """Describe the protocol's routes.
+
+    Parameters
+    ----------
+    service : Service
+        Its models are opened if need be.
+    """
+    models: Schema = {
+        "type": "object",
+        "properties": {"models": {"type": "array", "items": _LISTED}},
+        "required": ["models"],
+    }
+    healthy: Schema = {"type": "object", "properties": {"status": {"type": "string"}}}
+    paths: dict[str, Any] = {
+        "/ping": {
+            "get": {
+                **_described("ping", "Health, as SageMaker asks for it"),
+                "security": [],
+                "responses": {"200": _json("Ready", healthy), "503": _json("Not ready", healthy)},
+            }
+        },
+        "/version": {
+            "get": {
+                **_described("version", "The version of the server"),
+                "responses": {
+                    "200": {
+                        "description": "The version",
+                        "content": {"text/plain": {"schema": {"type": "string"}}},
+                    }
+                },
+            }
+        },
+        "/models": {
+            "get": {
+                **_described("models", "List the models"),
+                "responses": {"200": _json("The models", models)},
+            },
+            "post": {
+                **_described("load", "Load a model: refused, as models are loaded at the start"),
+                "responses": _refused("501"),
+            },
+        },
+    }
+    names = list(service.predictors)
+    if len(names) == 1:
+        paths["/invocations"] = {"post": _invoke(service, names[0], "invoke", "invocations")}
+    for name in names:
+        key = "".join(char if char.isalnum() else "_" for char in name)
+        paths[f"/models/{name}"] = {
+            "get": {
+                **_described(f"model_{key}", f"Say that there is the model {name}", name),
+                "responses": {"200": _json("There is", _LISTED)},
+            }
+        }
+        for path, operation in (
+            (f"/{name}/invocations", f"invoke_{key}"),
+            (f"/models/{name}/invoke", f"invoke_target_{key}"),
+            (f"/serving-endpoints/{name}/invocations", f"invoke_endpoint_{key}"),
+        ):
+            paths[path] = {"post": _invoke(service, name, operation, name)}
+    return paths
+
+
+def _described(operation: str, summary: str, tag: str = "invocations") -> Schema:
+    return {"operationId": f"invocations_{operation}", "summary": summary, "tags": [tag]}
+
+
+def _json(text: str, schema: Schema) -> Schema:
+    return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+def _refused(*statuses: str) -> dict[str, Schema]:
+    return {status: _json(_STATUSES[status], _ERROR) for status in statuses}
+
+
+def _invoke(service: Service, name: str, operation: str, tag: str) -> Schema:
+    signature = service.predictors[name].signature
+    methods = service.methods(name)
+    text: Schema = {"schema": {"type": "string"}}
+    answers = {
+        "type": "object",
+        "properties": {"predictions": _answers(methods, signature)},
+        "required": ["predictions"],
+    }
+    done = _json("A prediction for each row", answers)
+    done["content"] |= {"text/csv": text, "application/jsonlines": text, "application/x-npy": {}}
+    return {
+        **_described(operation, f"Ask the model {name}, as SageMaker and MLflow do", tag),
+        "parameters": [_ATTRIBUTES],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _schema_of_json(signature, methods)},
+                "text/csv": text,
+                "application/jsonlines": text,
+                "application/x-npy": {},
+            },
+        },
+        "responses": {
+            "200": done,
+            **_refused("400", "404", "406", "413", "415", "422", "500", "503", "504"),
+        },
+    }
+
+
+def _answers(methods: list[str], signature: Signature) -> Schema:
+    """Of any of the methods, as the body may name one."""
+    schemas: list[Schema] = []
+    for name in methods:
+        method = signature.method(name)
+        schema = {} if method is None else schema_of_answers(method, signature)
+        answers = schema.get("properties", {}).get("answers", {})
+        if answers not in schemas:
+            schemas.append(answers)
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _schema_of_json(signature: Signature, methods: list[str]) -> Schema:
+    """MLflow's four forms and plain rows, in the fields' order."""
+    params: Schema = {
+        "type": ["object", "null"],
+        "properties": {name: {"enum": list(methods)} for name in METHOD_PARAMS},
+        "additionalProperties": False,
+        "maxProperties": 1,
+    }
+    plain = schema_of_rows(signature)
+    if not signature.fields:
+        shapes: dict[str, Schema] = {
+            "dataframe_split": {"type": "object"},
+            "dataframe_records": {"type": "array", "items": {"type": "object"}},
+            "instances": {"type": "array"},
+            "inputs": {},
+        }
+        return {"anyOf": [*_wrapped(shapes, params), plain]}
+    row: Schema = plain["anyOf"][0]
+    names = [field.name for field in signature.fields]
+    cells = [row["properties"][name] for name in names]
+    listed: Schema = {
+        "type": "array",
+        "prefixItems": cells,
+        "items": False,
+        "minItems": len(cells),
+    }
+    shapes = {
+        "dataframe_split": {
+            "type": "object",
+            "properties": {
+                "columns": {"const": names},
+                "data": {"type": "array", "items": listed},
+            },
+            "required": ["data"],
+            "additionalProperties": False,
+        },
+        "dataframe_records": {"type": "array", "items": row},
+        "instances": {
+            "anyOf": [{"type": "array", "items": row}, {"type": "array", "items": listed}]
+        },
+        "inputs": {
+            "anyOf": [row, {"type": "array", "items": row}, {"type": "array", "items": listed}]
+        },
+    }
+    return {"anyOf": [*_wrapped(shapes, params), *plain["anyOf"]]}
+
+
+def _wrapped(shapes: dict[str, Schema], params: Schema) -> list[Schema]:
+    return [
+        {
+            "type": "object",
+            "properties": {key: schema, "params": params},
+            "required": [key],
+            "additionalProperties": False,
+        }
+        for key, schema in shapes.items()
+    ]
