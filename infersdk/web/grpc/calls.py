@@ -1,4 +1,4 @@
-"""One unary call: who asks, what is refused, and the bytes in between.
+"""One call: who asks, what is refused, and the bytes in between.
 
 gRPC hands over bytes and takes bytes, so that a call is guarded before its message is read, and large tensors are
 read where they lie.
@@ -6,21 +6,19 @@ read where they lie.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from infersdk.errors import InputError
-from infersdk.web.grpc.messages import INFERENCE, INFERENCE_SERVICE
+from infersdk.web.grpc.messages import INFERENCE, INFERENCE_SERVICE, parse
 from infersdk.web.grpc.status import Refusal, refusal_of
 from infersdk.web.guard import Guard
 from infersdk.web.protocol import Access
 from infersdk.web.request import Request
 
-__all__ = ["Context", "RefusedError", "answer_bytes", "parse", "request_of", "unary"]
+__all__ = ["Context", "RefusedError", "answer_bytes", "refusal_in", "request_of", "stream", "unary"]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -61,14 +59,53 @@ def unary(
         try:
             guard.check(request, access)
             return await answer(body, request, context)
-        except RefusedError as refused:
-            refusal = refused.refusal
         except Exception as error:
-            refusal = refusal_of(error)
+            refusal = refusal_in(error)
         await context.abort(refusal.code, refusal.message, refusal.trailing)
         raise AssertionError("abort() raises")
 
     return grpc.unary_unary_rpc_method_handler(call)
+
+
+def stream(
+    name: str,
+    guard: Guard,
+    access: Access,
+    answer: Callable[[bytes, Request, Context], Awaitable[bytes]],
+) -> grpc.RpcMethodHandler[Any, Any]:
+    """Make the handler of a method that answers each message of a stream, in their order.
+
+    Parameters
+    ----------
+    name, guard, access
+        As for :func:`unary`.
+    answer : callable
+        As for :func:`unary`; what it raises ends the stream.
+    """
+    path = f"/{INFERENCE_SERVICE}/{name}"
+
+    async def call(bodies: AsyncIterable[bytes], context: Context) -> AsyncIterator[bytes]:
+        request = request_of(path, context)
+        try:
+            guard.check(request, access)
+            async for body in bodies:
+                yield await answer(body, request, context)
+            return
+        except Exception as error:
+            refusal = refusal_in(error)
+        await context.abort(refusal.code, refusal.message, refusal.trailing)
+
+    return grpc.stream_stream_rpc_method_handler(call)
+
+
+def refusal_in(error: Exception) -> Refusal:
+    """What to say of an exception; that of a RefusedError is known already.
+
+    Parameters
+    ----------
+    error : Exception
+    """
+    return error.refusal if isinstance(error, RefusedError) else refusal_of(error)
 
 
 def answer_bytes(
@@ -86,27 +123,11 @@ def answer_bytes(
     response = INFERENCE[f"{name}Response"]
 
     async def answer_body(body: bytes, request: Request, context: Context) -> bytes:
-        fields = await answer(parse(name, body))
+        fields = await answer(parse(f"{name}Request", body))
         written: bytes = response(**fields).SerializeToString()
         return written
 
     return answer_body
-
-
-def parse(name: str, body: bytes) -> Any:
-    """Read a method's request.
-
-    Raises
-    ------
-    InputError
-        The bytes are none.
-    """
-    try:
-        return INFERENCE[f"{name}Request"].FromString(body)
-    except DecodeError:
-        raise InputError.mismatch(
-            expected=f"a message {name}Request", given=f"{len(body):,} bytes that are none"
-        ) from None
 
 
 def request_of(path: str, context: Context) -> Request:

@@ -9,16 +9,16 @@ from time import perf_counter
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from infersdk.errors import InputError, UnknownModelError
 from infersdk.runtime import Predictor
 from infersdk.types import Signature
-from infersdk.web.grpc.calls import Context, RefusedError, answer_bytes, unary
+from infersdk.web.grpc.calls import Context, RefusedError, answer_bytes, refusal_in, stream, unary
 from infersdk.web.grpc.health import open_if_new
 from infersdk.web.grpc.messages import CONFIG_TYPES, INFERENCE, INFERENCE_SERVICE
 from infersdk.web.grpc.status import Refusal, refusal_of
 from infersdk.web.grpc.tensors import parameters_of, read_request, read_tensors, write_response
+from infersdk.web.grpc.wire import in_stream
 from infersdk.web.guard import Guard
 from infersdk.web.problems import ProblemError, Reply
 from infersdk.web.protocol import Access, Call, Inference, Page, Protocol
@@ -72,6 +72,9 @@ class InferenceService:
             for name, (access, answer) in methods.items()
         }
         handlers["ModelInfer"] = unary("ModelInfer", self._guard, "guarded", self._infer)
+        handlers["ModelStreamInfer"] = stream(
+            "ModelStreamInfer", self._guard, "guarded", self._stream_infer
+        )
         return grpc.method_handlers_generic_handler(INFERENCE_SERVICE, handlers)
 
     # -- health and descriptions -----------------------------------------------------------------
@@ -162,12 +165,7 @@ class InferenceService:
     # -- answers ---------------------------------------------------------------------------------
 
     async def _infer(self, body: bytes, request: Request, context: Context) -> bytes:
-        try:
-            message, raw = read_request(body)
-        except DecodeError:
-            raise InputError.mismatch(
-                expected="a message ModelInferRequest", given=f"{len(body):,} bytes that are none"
-            ) from None
+        message, raw = read_request(body)
         self._check(message.model_name, message.model_version)
         call = _InferCall(self._service, message, raw, context.time_remaining())
         route = Inference(call, message.model_name)
@@ -179,6 +177,19 @@ class InferenceService:
         if request_id is not None:
             context.set_trailing_metadata((("x-request-id", request_id),))
         return reply.body
+
+    async def _stream_infer(self, body: bytes, request: Request, context: Context) -> bytes:
+        try:
+            return in_stream(await self._infer(body, request, context))
+        except Exception as error:
+            refusal = refusal_in(error)
+        # The stream goes on; the id says which of its requests this is about.
+        about = {"id": read_request(body)[0].id}
+        response = INFERENCE["ModelStreamInferResponse"](
+            error_message=refusal.message, infer_response=about
+        )
+        written: bytes = response.SerializeToString()
+        return written
 
 
 class _InferCall(Protocol):
@@ -210,7 +221,7 @@ class _InferCall(Protocol):
         message = self._message
         _check_size(message, predictor.signature, self.service.settings.max_rows)
         tensors = read_tensors(message, self._raw)
-        requested = [output.name for output in message.outputs]
+        requested = [_requested(output) for output in message.outputs]
         parameters = parameters_of(message.parameters)
         methods = self.service.methods(inference.model)
         bound = bind(predictor, methods, tensors, requested, parameters)
@@ -244,6 +255,18 @@ def _check_size(message: Any, signature: Signature, max_rows: int) -> None:
     for tensor in inputs:
         if tensor.shape and tensor.shape[0] > max_rows:
             raise too_many_rows(tensor.shape[0], max_rows)
+
+
+def _requested(output: Any) -> str:
+    name: str = output.name
+    for option in ("classification", "shared_memory_region"):
+        if option in output.parameters:
+            raise InputError.mismatch(
+                expected="the output itself",
+                given=f"the parameter `{option}`, which is not supported",
+                field=name[:80],
+            )
+    return name
 
 
 def _shorter(deadline_s: float | None, timeout_us: Any) -> float | None:

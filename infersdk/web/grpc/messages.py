@@ -6,6 +6,11 @@ Triton's ``grpc_service.proto`` is a superset, ``grpc/health/v1`` and ``google/r
 
 from __future__ import annotations
 
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from infersdk.errors import InputError
 from infersdk.web.grpc.schema import Schema
 
 __all__ = [
@@ -16,6 +21,7 @@ __all__ = [
     "INFERENCE_SERVICE",
     "METHODS",
     "RPC",
+    "parse",
 ]
 
 INFERENCE_SERVICE = "inference.GRPCInferenceService"
@@ -38,7 +44,10 @@ METHODS = (
     "CudaSharedMemoryStatus",
     "CudaSharedMemoryUnregister",
 )
-"""Of the inference service: each takes its ``...Request`` and gives its ``...Response``."""
+"""Of the inference service: each takes its ``...Request`` and gives its ``...Response``.
+
+There is also ModelStreamInfer, a stream of ModelInferRequests and one of ModelStreamInferResponses.
+"""
 
 CONFIG_TYPES = {
     "TYPE_INVALID": 0,
@@ -110,6 +119,7 @@ INFERENCE = Schema(
         ),
         "ModelInferResponse.InferOutputTensor": _TENSOR,
         # What follows is Triton's alone.
+        "ModelStreamInferResponse": "1 string error_message, 2 ModelInferResponse infer_response",
         "ModelConfigRequest": _NAMED,
         "ModelConfigResponse": "1 ModelConfig config",
         "ModelConfig": (
@@ -187,3 +197,24 @@ RPC = Schema(
         "RequestInfo": "1 string request_id",
     },
 )
+
+
+def parse(name: str, body: bytes) -> Any:
+    """Read a message of the inference service.
+
+    Parameters
+    ----------
+    name : str
+    body : bytes
+
+    Raises
+    ------
+    InputError
+        The bytes are none.
+    """
+    try:
+        return INFERENCE[name].FromString(body)
+    except DecodeError:
+        raise InputError.mismatch(
+            expected=f"a message {name}", given=f"{len(body):,} bytes that are none"
+        ) from None

@@ -7,7 +7,7 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infersdk.errors import MissingDependencyError
@@ -79,6 +79,9 @@ class Schema:
     def __getitem__(self, name: str) -> Any:
         """A message's class: ``SerializeToString``, ``FromString`` and what else protobuf's classes have."""
         return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
 
     def __contains__(self, name: object) -> bool:
         return name in self._classes

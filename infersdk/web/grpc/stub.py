@@ -32,6 +32,11 @@ class InferenceStub:
                 response_deserializer=INFERENCE[f"{name}Response"].FromString,
             )
             setattr(self, name, call)
+        self.ModelStreamInfer = channel.stream_stream(
+            f"/{INFERENCE_SERVICE}/ModelStreamInfer",
+            request_serializer=INFERENCE["ModelInferRequest"].SerializeToString,
+            response_deserializer=INFERENCE["ModelStreamInferResponse"].FromString,
+        )
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"The service has no method `{name}`; it has {', '.join(METHODS)}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infersdk.errors import InputError
-from infersdk.web.grpc.messages import INFERENCE
+from infersdk.web.grpc.messages import parse
 from infersdk.web.grpc.wire import with_raw, without_raw
 from infersdk.web.protocols.oip_tensors import (
     DATATYPES,
@@ -19,9 +19,6 @@ from infersdk.web.protocols.oip_tensors import (
 )
 
 __all__ = ["parameters_of", "read_request", "read_tensors", "write_response"]
-
-_Request = INFERENCE["ModelInferRequest"]
-_Response = INFERENCE["ModelInferResponse"]
 
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -54,15 +51,15 @@ def read_request(body: bytes) -> tuple[Any, list[memoryview | bytes]]:
 
     Raises
     ------
-    google.protobuf.message.DecodeError
+    InputError
         It is none.
     """
     parts = without_raw(body)
     if parts is None:
-        message = _Request.FromString(body)
+        message = parse("ModelInferRequest", body)
         return message, list(message.raw_input_contents)
     others, raw = parts
-    return _Request.FromString(others), [*raw]
+    return parse("ModelInferRequest", others), [*raw]
 
 
 def read_tensors(message: Any, raw: Sequence[bytes | memoryview]) -> list[Tensor]:

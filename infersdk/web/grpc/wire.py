@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["with_raw", "without_raw"]
+__all__ = ["in_stream", "with_raw", "without_raw"]
 
 _RAW_INPUT_CONTENTS = 7 << 3 | 2
 _RAW_OUTPUT_CONTENTS = bytes([6 << 3 | 2])
+_INFER_RESPONSE = bytes([2 << 3 | 2])
 _LENGTH_DELIMITED = 2
 
 
@@ -75,6 +76,16 @@ def with_raw(head: bytes, raw: Sequence[bytes | memoryview]) -> bytes:
     for contents in raw:
         parts += (_RAW_OUTPUT_CONTENTS, _varint(len(contents)), contents)
     return b"".join(parts)
+
+
+def in_stream(response: bytes) -> bytes:
+    """Make a ModelStreamInferResponse of a ModelInferResponse.
+
+    Parameters
+    ----------
+    response : bytes
+    """
+    return b"".join((_INFER_RESPONSE, _varint(len(response)), response))
 
 
 def _varint(number: int) -> bytes:

@@ -187,6 +187,34 @@ def test_many_at_once_each_get_their_own(predictors: Predictors, iris: Any, loop
     run(program, loop)
 
 
+def test_a_stream_is_answered_in_order_and_survives_a_refusal(
+    predictors: Predictors, iris: Any
+) -> None:
+    rows = iris.X.to_numpy()
+
+    async def program() -> None:
+        async with serving(predictors, token="secret") as client:
+            asked = [request("iris", {"x": rows[n : n + 2]}, id=str(n)) for n in range(6)]
+            asked[3].inputs[0].datatype = "FP63"
+            metadata = (("authorization", "Bearer secret"),)
+            call = client.infer.ModelStreamInfer(iter(asked), metadata=metadata)
+            answers = [answer async for answer in call]
+            assert [answer.infer_response.id for answer in answers] == list("012345")
+            for n, answer in enumerate(answers):
+                if n == 3:
+                    assert "got 'FP63' - `x`" in answer.error_message
+                else:
+                    assert not answer.error_message
+                    (kinds,) = tensors(answer.infer_response).values()
+                    np.testing.assert_array_equal(kinds, iris.model.predict(iris.X[n : n + 2]))
+            refused = client.infer.ModelStreamInfer(iter([]))
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await refused.read()
+            assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    run(program)
+
+
 # -- descriptions -----------------------------------------------------------------------------------
 
 
@@ -252,6 +280,10 @@ def _in_shared_memory(made: Any) -> None:
     made.inputs[0].parameters["shared_memory_region"].string_param = "region"
 
 
+def _of_an_output(made: Any, parameter: str) -> None:
+    made.outputs.add(name="predict").parameters[parameter].int64_param = 2
+
+
 BAD = {
     "no such model": (
         request("tulips", {"x": _ONE}),
@@ -315,6 +347,11 @@ BAD = {
         request("iris", {"x": np.array([list("abcd")], dtype=object)}),
         "INVALID_ARGUMENT",
         "`sepal length (cm)`",
+    ),
+    "classes": (
+        _with(lambda made: _of_an_output(made, "classification")),
+        "INVALID_ARGUMENT",
+        "`classification`, which is not supported - `predict`",
     ),
     "no inputs": (request("iris", {}), "INVALID_ARGUMENT", "got none"),
     "too many rows": (
