@@ -28,8 +28,9 @@ _APPS = "benchmarks.web.apps"
 WEB = {
     "forest": Variant(
         apps=(
+            App(_OURS, "infersdk serve", "", "infersdk", path="/forest/predict_proba"),
             App(
-                _OURS,
+                "rsgi",
                 "infersdk's RSGI app on Granian",
                 f"{_APPS}.rsgi_infersdk",
                 "granian",
@@ -41,15 +42,17 @@ WEB = {
                 f"{_APPS}.asgi_onnxruntime",
                 "granian-asgi",
             ),
-            App("mosec", "mosec, batches of 16", "", "mosec", environment="mosec"),
+            App("mosec", "mosec", "", "mosec", environment="mosec"),
+            App("mosec_batches", "mosec, batches of 16", "", "mosec-batches", environment="mosec"),
             App("litserve", "LitServe, batches of 16", "", "litserve", environment="litserve"),
             App("bentoml", "BentoML", "", "bentoml", environment="bentoml"),
             App("ray", "Ray Serve", "", "ray", environment="ray"),
             App("ray_haproxy", "Ray Serve, high throughput", "", "ray-haproxy", environment="ray"),
         ),
         targets=(
-            Target(_OURS, "mosec", 1.15),
             Target(_OURS, "bare"),
+            Target(_OURS, "mosec", 1.15),
+            Target(_OURS, "mosec_batches", 1.15),
             Target(_OURS, "litserve", 10.0),
             Target(_OURS, "bentoml", 10.0),
             Target(_OURS, "ray", 10.0),

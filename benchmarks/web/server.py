@@ -7,6 +7,7 @@ it writes no line for each request.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,8 @@ __all__ = ["COMMANDS", "ServerError", "Serving", "serving"]
 WORKERS = 2
 _START_S = 60.0
 _STOP_S = 15.0
+_SAID_READY = re.compile(r"\[(\d+)\] worker is ready")
+"""In the log of ``infersdk serve``, whose workers leave no files."""
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "gunicorn": (
@@ -44,9 +47,17 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         *("granian", "{app}", "--host", "127.0.0.1", "--port", "{port}", "--workers", "{workers}"),
         *("--interface", "asgi", "--no-access-log", "--log-level", "warning"),
     ),
+    "infersdk": (
+        *("infersdk", "serve", "{models}/forest.onnx", "--host", "127.0.0.1", "--port", "{port}"),
+        *("--workers", "{workers}"),
+    ),
     "mosec": (
         *("benchmarks.rivals.servers.mosec.server", "--address", "127.0.0.1", "--port", "{port}"),
         *("--log-level", "warning"),
+    ),
+    "mosec-batches": (
+        *("benchmarks.rivals.servers.mosec.server", "--address", "127.0.0.1", "--port", "{port}"),
+        *("--log-level", "warning", "--in-batches"),
     ),
     "litserve": ("benchmarks.rivals.servers.litserve.server", "{port}"),
     "bentoml": (
@@ -115,7 +126,12 @@ def serving(server: str, app: str, models: Path, python: str = sys.executable) -
         The server ended, or its workers were not ready within a minute.
     """
     port = _free_port()
-    values = {"app": "benchmarks.web.served:app", "port": port, "workers": WORKERS}
+    values = {
+        "app": "benchmarks.web.served:app",
+        "port": port,
+        "workers": WORKERS,
+        "models": models,
+    }
     command = [part.format(**values) for part in COMMANDS[server]]
     with tempfile.TemporaryDirectory(prefix="infersdk-bench-server-") as name:
         folder = Path(name)
@@ -160,6 +176,7 @@ def _await_workers(
     while True:
         # A master may import the app, too; it answers nothing.
         pids = {int(path.name) for path in folder.iterdir() if path.name.isdecimal()}
+        pids |= {int(pid) for pid in _SAID_READY.findall(log.read_text(errors="replace"))}
         pids.discard(process.pid)
         if len(pids) >= WORKERS and _listens(port):
             return tuple(sorted(pids))
