@@ -30,7 +30,8 @@ def differences(made: Any, given: list[str], fields: Mapping[str, list[str]]) ->
     """
     found = []
     for choice, text in zip(CHOICES, given, strict=True):
-        found += _differences(made.FromString(base64.b64decode(text)), fill(made(), choice), fields)
+        given_here = made.FromString(base64.b64decode(text))
+        found += _differences(given_here, fill(made(), choice), fields, choice)
     return found
 
 
