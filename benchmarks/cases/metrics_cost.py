@@ -3,7 +3,8 @@
 Not part of ``make bench``: the rival is the same Predictor in the same process with counting switched off, and
 the difference is smaller than that between two processes. Turns with and without take each other's place every few
 hundredths of a second, in the order on, off, off, on, so that what drifts meanwhile meets both alike. Each such
-four gives one ratio; printed are their median and quartiles, beside what a call costs.
+four gives one ratio; printed are their median and quartiles. Beside them stands what a call costs, and how many
+nanoseconds more of the processor's time it takes: that says more on a machine that does other things too.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter, sleep
-from typing import Any
+from time import perf_counter, process_time_ns, sleep
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=20.0, help="for each line")
     options = parser.parse_args(arguments)
     print(
-        f"{'model':8} {'threads':>7} {'us/call':>8} {'ns more':>8}   throughput on/off (quartiles)"
+        f"{'model':8} {'threads':>7} {'us/call':>8} {'CPU ns':>7}   throughput on/off (quartiles)"
     )
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
@@ -51,50 +52,58 @@ def main(arguments: list[str] | None = None) -> int:
                 for n_threads in N_THREADS:
                     turn = one_thread if n_threads == 1 else Threads(n_threads)
                     try:
-                        rates = measure(turn(predictor, rows), set_metering, options.seconds)
+                        fours = measure(turn(predictor, rows), set_metering, options.seconds)
                     finally:
                         set_metering(True)
                         if isinstance(turn, Threads):
                             turn.stop()
-                    print(line(name, n_threads, rates), flush=True)
+                    print(line(name, n_threads, fours), flush=True)
     return 0
 
 
+class Turn(NamedTuple):
+    calls: int
+    wall_s: float
+    cpu_ns: int
+
+
 def measure(
-    turn: Callable[[], float], set_metering: Callable[[bool], None], seconds: float
+    turn: Callable[[], Turn], set_metering: Callable[[bool], None], seconds: float
 ) -> np.ndarray:
-    """Calls per second, on and off: an array of shape (turns, 2)."""
-    rates = []
+    """Seconds, and nanoseconds of the processor, for a call: shape (fours, on and off, 2)."""
+    fours = []
     ends = perf_counter() + seconds
     while perf_counter() < ends:
-        found: dict[bool, list[float]] = {True: [], False: []}
+        found: dict[bool, list[Turn]] = {True: [], False: []}
         for on in (True, False, False, True):
             set_metering(on)
             found[on].append(turn())
-        rates.append([np.mean(found[True]), np.mean(found[False])])
-    return np.array(rates)
+        totals = [np.sum(found[on], axis=0) for on in (True, False)]
+        fours.append([total[1:] / total[0] for total in totals])
+    return np.array(fours)
 
 
-def line(name: str, n_threads: int, rates: np.ndarray) -> str:
-    on, off = np.median(rates, axis=0)
-    low, median, high = np.percentile(rates[:, 0] / rates[:, 1], [25, 50, 75])
-    more_ns = (1 / median - 1) * 1e9 / off
+def line(name: str, n_threads: int, fours: np.ndarray) -> str:
+    wall_us = 1e6 * np.median(fours[:, 0, 0])
+    more_ns = np.median(fours[:, 0, 1] - fours[:, 1, 1])
+    low, median, high = np.percentile(fours[:, 1, 0] / fours[:, 0, 0], [25, 50, 75])
     return (
-        f"{name:8} {n_threads:7} {1e6 / on:8.2f} {more_ns:8.0f}   "
-        f"{median:.4f} ({low:.4f} to {high:.4f}, {len(rates)} fours)"
+        f"{name:8} {n_threads:7} {wall_us:8.2f} {more_ns:+7.0f}   "
+        f"{median:.4f} ({low:.4f} to {high:.4f}, {len(fours)} fours)"
     )
 
 
-def one_thread(predictor: Any, rows: list[Any]) -> Callable[[], float]:
-    def turn() -> float:
+def one_thread(predictor: Any, rows: list[Any]) -> Callable[[], Turn]:
+    def turn() -> Turn:
         calls = 0
         start = now = perf_counter()
+        cpu_ns = process_time_ns()
         while now - start < TURN_S:
             for row in rows:
                 predictor(row)
             calls += len(rows)
             now = perf_counter()
-        return calls / (now - start)
+        return Turn(calls, now - start, process_time_ns() - cpu_ns)
 
     turn()
     return turn
@@ -108,7 +117,7 @@ class Threads:
         self._over = False
         self._threads: list[threading.Thread] = []
 
-    def __call__(self, predictor: Any, rows: list[Any]) -> Callable[[], float]:
+    def __call__(self, predictor: Any, rows: list[Any]) -> Callable[[], Turn]:
         def work(i: int) -> None:
             while not self._over:
                 predictor(rows[self._counts[i] % len(rows)])
@@ -119,11 +128,12 @@ class Threads:
             self._threads[-1].start()
         sleep(1)
 
-        def turn() -> float:
+        def turn() -> Turn:
             sleep(SETTLE_S)
-            calls, start = sum(self._counts), perf_counter()
+            calls, start, cpu_ns = sum(self._counts), perf_counter(), process_time_ns()
             sleep(4 * TURN_S)  # beside 32 threads this one comes late
-            return (sum(self._counts) - calls) / (perf_counter() - start)
+            calls = sum(self._counts) - calls
+            return Turn(calls, perf_counter() - start, process_time_ns() - cpu_ns)
 
         return turn
 

@@ -2,6 +2,9 @@
 
 Counting is native and happens in the call; reading copies the counts into these plain values. Whoever exports them
 asks a :class:`MetricsSource`, and does not know whether the counts are of this process alone.
+
+No count is lost or made twice, but numbers are read one after the other: a call that ends meanwhile may be in
+one of them and not yet in another. Within one method, ``calls`` is always the answered and the failed ones together.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ class Histogram:
     Attributes
     ----------
     bounds : ndarray of float64, shape (n,)
-        The largest value of each bucket but the last, ascending; inclusive.
+        The largest value of each bucket but the last, ascending; inclusive. Read-only, and shared by
+        histograms of one unit.
     counts : ndarray of int64, shape (n + 1,)
         Of each bucket by itself; the last holds what is beyond every bound.
     sum : float
@@ -53,7 +57,8 @@ class MethodMetrics:
     rows : int
         Of calls that were answered.
     errors : Mapping of str to int
-        Calls that were not answered, by the class of the error: ``"InputError"``, ``"DeadlineError"``, ...
+        Calls that were not answered, by the class of the error: ``"InputError"``, ``"DeadlineError"``, and
+        ``"CancelledError"`` of tasks. Of more than 15 classes the rest are ``"other"``.
     call_s : Histogram
         Seconds from call to answer, of calls that were answered.
     """
@@ -74,14 +79,18 @@ class ModelMetrics:
     model : str
         Its name.
     version : str
+        ``"1"``: files name none.
     methods : tuple of MethodMetrics
+        The main one first; those that were never called have zeros.
     queue_s : Histogram
         Seconds that a queued call waited until a run took its first row. Calls that ran at once, in their
-        caller's thread, are not in it.
+        caller's thread, are not in it, nor are those that left the queue unanswered.
     batch_s : Histogram
-        Seconds of one shared run with all that belongs to it: gathering rows, running, scattering answers.
+        Seconds of one run for calls of the queue, with all that belongs to it: gathering rows, running,
+        scattering answers. Of runs that succeeded, as the next two.
     run_s : Histogram
-        Seconds of one run of the model itself, shared or not.
+        Seconds of one run of the model itself, shared or not: in ONNX Runtime, or of a model without a graph
+        in its own framework. Runs that measure or warm up are not in it.
     run_rows : Histogram
         Rows of one run of the model.
     queued_rows : int

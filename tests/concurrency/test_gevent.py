@@ -303,3 +303,33 @@ assert [a.tolist() for a in answers] == [[10 + 2.0 * i] for i in range(32)]
 assert all(greenlet.get() for greenlet in greenlets)
 """
     )
+
+
+def test_calls_of_greenlets_count_once(run_program: RunProgram) -> None:
+    run_program(
+        AFTER
+        + """
+def too_late():
+    try:
+        predict(21, timeout_s=0.005)
+    except infersdk.DeadlineError:
+        return True
+
+holder = held(300_000)
+greenlets = [gevent.spawn(predict, i) for i in range(20)]
+killed = gevent.spawn(predict, 20)
+while paced.queue_stats()["queued_rows"] < 21:
+    gevent.sleep(0)
+killed.kill()
+late = gevent.spawn(too_late)
+gevent.joinall([holder, late, *greenlets])
+assert all(greenlet.value for greenlet in [holder, late, *greenlets])
+metrics = paced.metrics()
+(run,) = [one for one in metrics.methods if one.method == "run"]
+assert (run.calls, run.rows) == (24, 22), run
+assert run.errors == {"GreenletExit": 1, "DeadlineError": 1}, run.errors
+# Those of greenlets are always queued.
+found = metrics.queue_s.count, metrics.run_rows.sum
+assert found == (22, 22), found
+"""
+    )

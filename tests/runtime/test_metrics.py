@@ -485,7 +485,8 @@ def test_methods_beside_a_graph(onnx_conversion: Conversion) -> None:
         def call(self, model: Any, method: str, rows: Any) -> Any:
             return np.zeros(len(rows))
 
-    conversion = replace(onnx_conversion, converter=Both(), source_methods=(source,))
+    both: Any = Both()
+    conversion = replace(onnx_conversion, converter=both, source_methods=(source,))
     with Predictor(conversion, execution=FAST) as predictor:
         predictor.predict(ROW)
         predictor.transform([ROW] * 4)
