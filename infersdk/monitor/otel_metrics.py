@@ -9,6 +9,7 @@ about the last minute, for those that cannot.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -71,6 +72,7 @@ class Readings:
         self._clock = clock
         self._observed: dict[str, list[Observation]] = {}
         self._given: set[str] = set()
+        self._pid = 0
         self._recent = _Recent()
 
     def of(self, instrument: str) -> list[Observation]:
@@ -81,9 +83,11 @@ class Readings:
         instrument : str
             Its name.
         """
-        if not self._given or instrument in self._given:
+        pid = os.getpid()
+        if instrument in self._given or self._pid != pid:  # a fork's child has counts of its own
             self._observed = self._read()
             self._given = set()
+            self._pid = pid
         self._given.add(instrument)
         return self._observed.get(instrument, [])
 
