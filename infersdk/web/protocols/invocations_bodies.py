@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from infersdk.web.json_rows import InvalidJSON, decode
 from infersdk.web.problems import ProblemError
 from infersdk.web.protocols.invocations_csv import read_csv
@@ -125,7 +123,7 @@ def read_body(
         return Parsed(*read_json(body, form, max_rows))
     if kind == "npy":
         rows = form.of_array(read_npy(body, model=form.model))
-        n_rows = len(rows) if isinstance(rows, list) or np.ndim(rows) != 1 else 1
+        n_rows = len(rows) if isinstance(rows, list) or rows.ndim > 1 else 1
         check_count(n_rows, max_rows)
         return Parsed(rows, n_rows)
     if kind == "jsonlines":

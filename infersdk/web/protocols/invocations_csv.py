@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from io import StringIO
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def read_csv(text: str, form: Form, has_header: bool | None, max_rows: int) -> t
         return _texts(_cells(text, has_header, max_rows), form)
     if isinstance(form, Tensors):
         matrix = _numbers(text, has_header, max_rows)
-        if matrix is None:
+        if matrix is None or not matrix.size:
             form.refuse("numbers", "a cell that is none, or lines of several lengths")
         return form.matrix(matrix), len(matrix)
     return _table(text, form, names, has_header, max_rows)
@@ -145,16 +145,15 @@ def _cells(text: str, has_header: bool, max_rows: int) -> list[list[str]]:
 
 
 def _numbers(text: str, has_header: bool, max_rows: int) -> NDArray[np.float64] | None:
-    """All lines but the header as a matrix; None if there is a cell that is no number."""
-    lines = StringIO(text, newline=None)
-    if has_header:
-        while not lines.readline().strip():
-            pass
-    if text.isspace() or not text or not text[lines.tell() :].strip():
+    """All lines but the header as a matrix; None if there is a cell that is no number, or no line."""
+    lines = filter(str.strip, StringIO(text, newline=None))
+    chosen = islice(lines, int(has_header), max_rows + 1 + has_header)
+    first = next(chosen, None)
+    if first is None:
         return None
     try:
         matrix: NDArray[np.float64] = np.loadtxt(
-            lines, delimiter=",", comments=None, quotechar='"', ndmin=2, max_rows=max_rows + 1
+            chain((first,), chosen), delimiter=",", comments=None, quotechar='"', ndmin=2
         )
     except ValueError:
         return None
