@@ -91,8 +91,9 @@ def refusal_of(error: BaseException, errors: Sequence[InputError] = ()) -> Refus
 def _retry_s(problem: ProblemError) -> float | None:
     given = problem.more.get("retry_after_s")
     if given is None:
-        given = dict(problem.headers).get("retry-after")
-    return None if given is None else float(given)
+        given = dict(problem.headers).get("retry-after", 0)
+    # Without knowing when, the client's own back-off is better than "at once".
+    return float(given) or None
 
 
 def _details(problem: ProblemError, retry_s: float | None) -> list[Any]:

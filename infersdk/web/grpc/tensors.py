@@ -137,6 +137,8 @@ def parameters_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
     parameters : Mapping of str to InferParameter
     """
     values: dict[str, Any] = {}
+    if not parameters:
+        return values
     for name, parameter in parameters.items():
         choice = parameter.WhichOneof("parameter_choice")
         if choice is not None:

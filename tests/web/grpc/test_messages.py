@@ -168,6 +168,10 @@ class TestRefusals:
         delay = RPC["RetryInfo"].FromString(status.details[0].value).retry_delay
         assert (delay.seconds, delay.nanos) == (1, 250_000_000)
 
+    def test_nobody_is_told_to_ask_again_at_once(self) -> None:
+        refusal = refusal_of(OverloadedError("The queue is full", retry_after_s=0.0))
+        assert (refusal.code, refusal.trailing) == (grpc.StatusCode.UNAVAILABLE, ())
+
     @pytest.mark.parametrize(
         ("http", "code"),
         [
