@@ -28,7 +28,7 @@ __all__ = ["Server"]
 
 logger = logging.getLogger("infersdk")
 
-_REAP_EVERY_S = 5.0
+_REAP_EVERY_S = 1.0
 
 
 class Server(MPServer):

@@ -31,7 +31,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 class Slow(ClassifierMixin, BaseEstimator):
-    """Takes as many seconds as its first field says, from 1 on. It has no ONNX form."""
+    """Takes as many seconds as its first field says, if the second is 777.125. It has no ONNX form."""
 
     def fit(self, X, y):
         self.classes_ = np.unique(y)
@@ -39,8 +39,8 @@ class Slow(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X):
-        seconds = float(np.asarray(X, dtype=float)[0, 0])
-        if 1 <= seconds < 60 and "BEGUN" in os.environ:
+        seconds, switch = np.asarray(X, dtype=float)[0]
+        if switch == 777.125:  # no row that is made up, to try the model with
             with open(os.environ["BEGUN"], "a") as begun:
                 begun.write("x")
             time.sleep(seconds)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-for needed in ("granian", "typer", "orjson", "sklearn"):
-    pytest.importorskip(needed)
-
 from tests.web.server.launch import JSON, MODELS, ask, launch, run_to_the_end, workers_of
 from tests.web.servers import RunningServer, free_port, poll_until
+
+for needed in ("granian", "typer", "orjson", "sklearn"):
+    pytest.importorskip(needed)
 
 pytestmark = [
     pytest.mark.slow,
