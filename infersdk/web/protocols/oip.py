@@ -300,7 +300,8 @@ def _most_inputs(signature: Signature) -> int | None:
     """How many a request may have: a column for each field, or the inputs of a graph."""
     if signature.container == "text":
         return 1
-    return len(signature.fields) or len(signature.inputs) or None
+    known = signature.inputs if signature.container == "tensors" else signature.fields
+    return len(known) or None
 
 
 def _timeout_s(parameters: dict[str, Any]) -> float | None:

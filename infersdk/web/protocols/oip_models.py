@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from infersdk.binding.columns import Columns
+from infersdk.binding.refusals import describe
 from infersdk.errors import InputError
 from infersdk.runtime import Predictor
 from infersdk.types import Field, Method, Signature, TensorSpec, ValueSpec
@@ -226,7 +227,7 @@ def _asked(
     elif method not in methods:
         raise InputError.mismatch(
             expected=f"one of the methods {', '.join(methods)}",
-            given=repr(method)[:80],
+            given=describe(method),
             field="method",
             model=predictor.name,
         )
@@ -319,8 +320,11 @@ def _rows(predictor: Predictor, inputs: Sequence[Tensor]) -> tuple[Any, int | No
     first = inputs[0]
     if signature.container == "text":
         return _texts(predictor, inputs), len(first.data)
-    if len(inputs) == 1 and first.data.ndim == 2 and first.data.shape[1] == len(signature.fields):
-        return first.data, len(first.data)
+    if len(inputs) == 1 and first.data.ndim == 2:
+        # Of a model that takes arrays, how wide they are may be known to itself alone.
+        unknown = signature.container == "array" and not signature.fields
+        if unknown or first.data.shape[1] == len(signature.fields):
+            return first.data, len(first.data)
     columns = Columns({tensor.name: _column(predictor, tensor) for tensor in inputs})
     if len({len(column) for column in columns.arrays.values()}) > 1:
         n_rows = len(columns.arrays[first.name])
