@@ -18,9 +18,21 @@ from infersdk.web.guard import Guard
 from infersdk.web.protocol import Access
 from infersdk.web.request import Request
 
-__all__ = ["Context", "RefusedError", "answer_bytes", "refusal_in", "request_of", "stream", "unary"]
+__all__ = [
+    "Answer",
+    "Context",
+    "RefusedError",
+    "answer_bytes",
+    "refusal_in",
+    "request_of",
+    "stream",
+    "unary",
+]
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+Answer = Callable[[bytes, Request, Context], Awaitable[bytes]]
+"""Awaited with a message's bytes, the request and the context; gives the response's bytes."""
 
 _OF_HTTP = frozenset({"accept-encoding", "content-encoding", "content-length"})
 """Of metadata: what would mean something else about an HTTP request; gRPC has its own."""
@@ -38,7 +50,7 @@ def unary(
     name: str,
     guard: Guard,
     access: Access,
-    answer: Callable[[bytes, Request, Context], Awaitable[bytes]],
+    answer: Answer,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """Make the handler of one method.
 
@@ -49,8 +61,7 @@ def unary(
     guard : Guard
     access : {"public", "guarded", "admin"}
     answer : callable
-        Awaited with the message's bytes, the request and the context; gives the response's bytes. Whatever it
-        raises becomes a status.
+        An :data:`Answer`. Whatever it raises becomes a status.
     """
     path = f"/{INFERENCE_SERVICE}/{name}"
 
@@ -71,7 +82,7 @@ def stream(
     name: str,
     guard: Guard,
     access: Access,
-    answer: Callable[[bytes, Request, Context], Awaitable[bytes]],
+    answer: Answer,
 ) -> grpc.RpcMethodHandler[Any, Any]:
     """Make the handler of a method that answers each message of a stream, in their order.
 
@@ -108,9 +119,7 @@ def refusal_in(error: Exception) -> Refusal:
     return error.refusal if isinstance(error, RefusedError) else refusal_of(error)
 
 
-def answer_bytes(
-    name: str, answer: Callable[[Any], Awaitable[Any]]
-) -> Callable[[bytes, Request, Context], Awaitable[bytes]]:
+def answer_bytes(name: str, answer: Callable[[Any], Awaitable[Any]]) -> Answer:
     """Make of a function of messages one of bytes, for :func:`unary`.
 
     Parameters

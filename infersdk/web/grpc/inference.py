@@ -13,9 +13,18 @@ import grpc
 from infersdk.errors import InputError, UnknownModelError
 from infersdk.runtime import Predictor
 from infersdk.types import Signature
-from infersdk.web.grpc.calls import Context, RefusedError, answer_bytes, refusal_in, stream, unary
+from infersdk.web.grpc.calls import (
+    Answer,
+    Context,
+    RefusedError,
+    answer_bytes,
+    refusal_in,
+    stream,
+    unary,
+)
 from infersdk.web.grpc.health import open_if_new
 from infersdk.web.grpc.messages import CONFIG_TYPES, INFERENCE, INFERENCE_SERVICE
+from infersdk.web.grpc.spans import traced
 from infersdk.web.grpc.status import Refusal, refusal_of
 from infersdk.web.grpc.tensors import parameters_of, read_request, read_tensors, write_response
 from infersdk.web.grpc.wire import in_stream
@@ -67,14 +76,17 @@ class InferenceService:
             methods["RepositoryIndex"] = ("admin", self._index)
             methods["RepositoryModelLoad"] = ("admin", self._load)
             methods["RepositoryModelUnload"] = ("admin", self._unload)
+        guard = self._guard
         handlers = {
-            name: unary(name, self._guard, access, answer_bytes(name, answer))
+            name: unary(name, guard, access, answer_bytes(name, answer))
             for name, (access, answer) in methods.items()
         }
-        handlers["ModelInfer"] = unary("ModelInfer", self._guard, "guarded", self._infer)
-        handlers["ModelStreamInfer"] = stream(
-            "ModelStreamInfer", self._guard, "guarded", self._stream_infer
-        )
+        infer: Answer = self._infer
+        stream_infer: Answer = self._stream_infer
+        if self._service.settings.opentelemetry:
+            infer, stream_infer = traced(infer), traced(stream_infer)
+        handlers["ModelInfer"] = unary("ModelInfer", guard, "guarded", infer)
+        handlers["ModelStreamInfer"] = stream("ModelStreamInfer", guard, "guarded", stream_infer)
         return grpc.method_handlers_generic_handler(INFERENCE_SERVICE, handlers)
 
     # -- health and descriptions -----------------------------------------------------------------

@@ -89,7 +89,7 @@ def refusal_of(error: BaseException, errors: Sequence[InputError] = ()) -> Refus
 
 
 def _retry_s(problem: ProblemError) -> float | None:
-    given = problem.more.get("retry_after_s")
+    given: Any = problem.more.get("retry_after_s")
     if given is None:
         given = dict(problem.headers).get("retry-after", 0)
     # Without knowing when, the client's own back-off is better than "at once".

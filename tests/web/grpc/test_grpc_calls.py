@@ -664,3 +664,36 @@ def test_observers_are_told_as_of_http() -> None:
         ("grpc", "fake", 200): 1,
         ("grpc", "fake", 422): 1,
     }
+
+
+def test_a_span_stands_between_the_clients_and_the_models(
+    predictors: Predictors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infersdk.monitor import opentelemetry
+    from tests.monitor.otel import children, telemetry
+
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def program() -> None:
+        service = Service(predictors, Settings(opentelemetry=True))
+        async with serving(service) as client:
+            infer = client.infer
+            metadata = (("traceparent", traceparent),)
+            await infer.ModelInfer(request("iris", {"x": _ONE}), metadata=metadata)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await infer.ModelInfer(request("tulips", {"x": _ONE}))
+            await infer.ServerLive(message("ServerLiveRequest"))
+
+    with telemetry() as on:
+        # A process has one global provider.
+        own = on.tracer_provider.get_tracer("infersdk")
+        monkeypatch.setattr(opentelemetry, "tracer", lambda: own)
+        run(program)
+        answered, refused = (span for span in on.spans() if span.kind.name == "SERVER")
+        assert answered.name == "POST /inference.GRPCInferenceService/ModelInfer"
+        assert answered.context is not None
+        assert answered.parent is not None
+        assert f"{answered.context.trace_id:032x}" in traceparent
+        assert f"{answered.parent.span_id:016x}" in traceparent
+        assert [span.name for span in children(on.spans(), answered)] == ["infersdk.predict"]
+        assert (refused.attributes or {})["http.response.status_code"] == 404
