@@ -12,7 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 
 from infersdk.monitor.opentelemetry import instrument, uninstrument
 
@@ -52,7 +52,7 @@ class Telemetry:
 
 @contextmanager
 def telemetry(
-    predictors: Any = None, *, sampler: Sampler = ALWAYS_ON, on: bool = True
+    predictors: Any = None, *, sampler: Sampler = DEFAULT_ON, on: bool = True
 ) -> Iterator[Telemetry]:
     """Providers, and infersdk exporting to them meanwhile."""
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
