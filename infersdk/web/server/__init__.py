@@ -7,6 +7,7 @@ options             what the processes are told
 preparation         every model is opened once, in a process of its own, before there are workers
 processes           the first process: the port, the workers, signals
 worker              what runs in each worker
+all_workers         the metrics of all of them
 logs                text or JSON
 ==================  ====================================================================================
 """

@@ -64,14 +64,14 @@ class Prepared(NamedTuple):
     seconds: float
 
 
-def prepare(options: ServerOptions, folder: Path | None) -> Prepared:
+def prepare(options: ServerOptions, folder: Path) -> Prepared:
     """Open all models in a process of its own, and wait for it.
 
     Parameters
     ----------
     options : ServerOptions
-    folder : Path or None
-        For the models that had to be converted. None: each worker converts them for itself.
+    folder : Path
+        For the models that had to be converted.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def prepare(options: ServerOptions, folder: Path | None) -> Prepared:
     return found._replace(seconds=time.monotonic() - began)
 
 
-def _run(options: ServerOptions, folder: Path | None, pipe: Connection) -> None:
+def _run(options: ServerOptions, folder: Path, pipe: Connection) -> None:
     """In the process of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
     os.dup2(2, 1)  # what frameworks print is no answer
@@ -112,7 +112,7 @@ def _run(options: ServerOptions, folder: Path | None, pipe: Connection) -> None:
     pipe.close()
 
 
-def _open_all(options: ServerOptions, folder: Path | None) -> Prepared | str:
+def _open_all(options: ServerOptions, folder: Path) -> Prepared | str:
     threads = options.threads_of_a_run
     configs = {
         name: _with_threads(ModelConfig.of(source), threads)
@@ -142,14 +142,12 @@ def _with_threads(config: ModelConfig, threads: int) -> ModelConfig:
     return replace(config, execution=replace(config.execution or Execution(), threads=threads))
 
 
-def _converted(
-    name: str, config: ModelConfig, predictor: Predictor, folder: Path | None
-) -> ModelConfig:
+def _converted(name: str, config: ModelConfig, predictor: Predictor, folder: Path) -> ModelConfig:
     """What workers are to open: the file of a model that had to be converted, where that says everything."""
     is_file = isinstance(config.source, (str, os.PathLike))
     if is_file and str(config.source).lower().endswith(".onnx"):
         return config
-    if folder is None or predictor.artifact is None or predictor.plan.kind != "onnx":
+    if predictor.artifact is None or predictor.plan.kind != "onnx":
         return config
     known = [method.name for method in predictor.signature.methods]
     if [method.name for method in predictor.artifact.signature.methods] != known:

@@ -39,11 +39,11 @@ class Server(MPServer):
     options : ServerOptions
         The port is not 0, and the host an address.
     prepared : Prepared
-    folder : Path or None
-        For models that have to be converted.
+    folder : Path
+        For models that have to be converted, and for what workers tell each other.
     """
 
-    def __init__(self, options: ServerOptions, prepared: Prepared, folder: Path | None) -> None:
+    def __init__(self, options: ServerOptions, prepared: Prepared, folder: Path) -> None:
         tls = options.tls
         verifies = tls is not None and tls.client_authority is not None
         super().__init__(
@@ -72,7 +72,7 @@ class Server(MPServer):
         )
         self._options = options
         self._folder = folder
-        self._loader = WorkerLoader(options, prepared.configs)
+        self._loader = WorkerLoader(options, prepared.configs, folder)
         self._reloading = threading.Lock()
 
     def run(self, on_listening: Callable[[], Any]) -> None:

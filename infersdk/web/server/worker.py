@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Coroutine
 from dataclasses import fields
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from infersdk.web.asgi import InferSDK
 from infersdk.web.problems import ProblemError, Reply
 from infersdk.web.request import Request
 from infersdk.web.rsgi import RSGIApp
+from infersdk.web.server.all_workers import AllWorkers
 from infersdk.web.server.options import ServerOptions
 from infersdk.web.service import Service
 from infersdk.web.settings import Settings
@@ -40,11 +42,16 @@ class WorkerLoader:
     options : ServerOptions
     models : dict of str to ModelConfig
         What workers are to open: see :func:`infersdk.web.server.preparation.prepare`.
+    folder : Path
+        In which workers find each other.
     """
 
-    def __init__(self, options: ServerOptions, models: dict[str, ModelConfig]) -> None:
+    def __init__(
+        self, options: ServerOptions, models: dict[str, ModelConfig], folder: Path
+    ) -> None:
         self.options = options
         self.models = models
+        self.folder = folder
 
     def __call__(self) -> WorkerApp:
         """Open the models and warm them up.
@@ -58,7 +65,7 @@ class WorkerLoader:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # Ctrl-C goes to every process of a terminal. The parent is the one to stop the workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        app = WorkerApp(self.options.with_models(self.models))
+        app = WorkerApp(self.options.with_models(self.models), self.folder)
         app.infer.predictors.open()
         # What is here now stays: the garbage collector need not look at it again and again.
         gc.collect()
@@ -72,15 +79,22 @@ class WorkerApp(RSGIApp):
     Parameters
     ----------
     options : ServerOptions
+    folder : Path
+        As for :class:`WorkerLoader`.
     """
 
-    def __init__(self, options: ServerOptions) -> None:
+    def __init__(self, options: ServerOptions, folder: Path) -> None:
         settings = options.settings
         given = {item.name: getattr(settings, item.name) for item in fields(Settings)}
         self.infer = InferSDK(**given)
         super().__init__(self.infer)
         self._options = options
-        self._arrivals = Arrivals(self.infer.service, options.body_timeout_s)
+        self._all_workers = (
+            AllWorkers(self.infer.service, folder)
+            if settings.metrics and options.workers > 1
+            else None
+        )
+        self._arrivals = Arrivals(self.infer.service, options.body_timeout_s, self._all_workers)
         self._service = self._arrivals  # type: ignore[assignment]
         self._grpc: GRPCServer | None = None
 
@@ -92,6 +106,8 @@ class WorkerApp(RSGIApp):
         super().__rsgi_init__(loop)
         if self._options.grpc_port is not None:
             loop.run_until_complete(self._start_grpc(self._options.grpc_port))
+        if self._all_workers is not None:
+            loop.run_until_complete(self._all_workers.start())
         self._arrivals.watch(loop)
         _end_with_the_parent(loop, self._options.graceful_timeout_s)
         logger.info("worker is ready")
@@ -100,6 +116,8 @@ class WorkerApp(RSGIApp):
         """End: every request was answered, and no further one is taken."""
         if self._grpc is not None:
             loop.run_until_complete(self._grpc.stop(self._options.graceful_timeout_s))
+        if self._all_workers is not None:
+            loop.run_until_complete(self._all_workers.stop())
         super().__rsgi_del__(loop)
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
@@ -144,6 +162,8 @@ class Arrivals:
     service : Service
         Answers requests whose bodies are there.
     timeout_s : float
+    all_workers : AllWorkers, optional
+        Writes the page of metrics.
 
     Attributes
     ----------
@@ -153,9 +173,12 @@ class Arrivals:
         Those that were ended.
     """
 
-    def __init__(self, service: Service, timeout_s: float) -> None:
+    def __init__(
+        self, service: Service, timeout_s: float, all_workers: AllWorkers | None = None
+    ) -> None:
         self._service = service
         self._timeout_s = timeout_s
+        self._all_workers = all_workers
         self.begun: dict[asyncio.Task[Any], float] = {}
         self.late: set[asyncio.Task[Any]] = set()
         self.refuse_early = service.refuse_early
@@ -165,8 +188,16 @@ class Arrivals:
         self, request: Request, body: bytes | bytearray = b""
     ) -> Coroutine[Any, Any, Reply]:
         """Answer a request, whose body is there: as long as it takes from now on is the model's affair."""
-        self.begun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
+        if request.method != "POST":
+            if self._all_workers is not None and request.path.strip("/") == "metrics":
+                return self._metrics(self._all_workers, request)
+        else:
+            self.begun.pop(asyncio.current_task(), None)  # type: ignore[arg-type]
         return self._service.ahandle(request, body)
+
+    async def _metrics(self, all_workers: AllWorkers, request: Request) -> Reply:
+        own = await self._service.ahandle(request)  # who may not ask is refused as ever
+        return await all_workers.page(request, own) if own.status == 200 else own
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look through the requests, again and again.

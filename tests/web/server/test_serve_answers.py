@@ -126,6 +126,40 @@ def test_a_container_that_is_only_told_to_serve(iris: Any, tmp_path: Path) -> No
             assert json.loads(line)["level"] == "info"
 
 
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+def test_whichever_worker_is_asked_tells_of_all(two_workers: RunningServer, accept: str) -> None:
+    pytest.importorskip("prometheus_client")
+    from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+    from prometheus_client.parser import text_string_to_metric_families as plain
+
+    def counted(name: str) -> dict[str, float]:
+        _, body = two_workers.request("GET", "/metrics", headers={"accept": accept})
+        read = plain if accept == "text/plain" else openmetrics
+        found: dict[str, float] = {}
+        for family in read(body.decode()):
+            for sample in family.samples:
+                if sample.name == name and sample.labels.get("model") == "iris":
+                    pid = sample.labels["pid"]
+                    found[pid] = found.get(pid, 0) + sample.value
+        return found
+
+    before = sum(counted("infersdk_calls_total").values())
+    for _ in range(30):  # each over a connection of its own, so that both workers get some
+        assert ask(two_workers, "/iris", [5.1, 3.5, 1.4, 0.2])[0] == 200
+    for _ in range(6):
+        now = counted("infersdk_calls_total")
+        assert set(now) == {str(pid) for pid in workers_of(two_workers)}
+        assert sum(now.values()) == before + 30
+        assert min(now.values()) > 0
+        assert sum(counted("infersdk_http_requests_total").values()) == before + 30
+
+
+@pytest.fixture(scope="module")
+def two_workers(iris: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with launch(tmp_path_factory.mktemp("two"), str(iris.path), n_ready=2) as server:
+        yield server
+
+
 def test_admin_pages(iris: Any, tmp_path: Path) -> None:
     with launch(tmp_path, str(iris.path), "--admin") as server:
         row = iris.X.iloc[0].to_dict()

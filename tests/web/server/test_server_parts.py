@@ -73,7 +73,7 @@ def test_the_cores_are_shared_out_among_workers(monkeypatch: pytest.MonkeyPatch)
 
 def test_options_and_loader_reach_processes_that_are_not_forked() -> None:
     given = options(settings=Settings(models={"iris": "iris.onnx"}, token="s3cret"))
-    again = pickle.loads(pickle.dumps(WorkerLoader(given, {})))
+    again = pickle.loads(pickle.dumps(WorkerLoader(given, {}, Path("x"))))
     assert again.options == given
     assert again.options.settings.tokens == ("s3cret",)
 
