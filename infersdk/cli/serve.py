@@ -376,4 +376,4 @@ def _url(root: str, name: str, options: ServerOptions) -> str:
         return f"{root}/{name}"
     if "oip" in options.settings.protocols:
         return f"{root}/v2/models/{name}/infer"
-    return f"{root}/invocations"
+    return f"{root}/{name}/invocations"
