@@ -48,7 +48,6 @@ _ERROR_CODES = {
     422: "INVALID_PARAMETER_VALUE",
     499: "CANCELLED",
     500: "INTERNAL_ERROR",
-    501: "NOT_IMPLEMENTED",
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
@@ -85,8 +84,8 @@ class InvocationsProtocol(Protocol):
                 route = Page(self, _version)
             case ("models",):
                 if http_method == "POST":
-                    return Page(self, _refuse_to_load)
-                allowed, route = (*_GET, *_POST), Page(self, self._list)
+                    raise _no_loading()
+                route = Page(self, self._list)
             case ("models", name):
                 self._check_model(name)
                 route = Page(self, lambda request: Reply(200, encode(_listed(name)), _JSON))
@@ -242,13 +241,14 @@ def _version(request: Request) -> Reply:
     return Reply(200, text, (("content-type", "text/plain; charset=utf-8"),))
 
 
-def _refuse_to_load(request: Request) -> Reply:
-    raise RefusalError(
-        501,
+def _no_loading() -> ProblemError:
+    return ProblemError(
+        405,
         "no-loading",
         "Models cannot be loaded by requests",
-        "The models of this container are those that it was started with; give the path of the one that is "
-        "meant: /models/{model}/invoke",
+        "The models of this container are those that it was started with, and are asked at "
+        "/models/{model}/invoke; none is loaded by a request",
+        [("allow", ", ".join(_GET))],
     )
 
 

@@ -7,7 +7,8 @@ An object with one of MLflow's four keys is in its form, any other JSON is a row
     {"instances": [...]}       rows, as TensorFlow Serving takes them
     {"inputs": {...}}          columns by name, or one tensor
 
-Beside them ``params`` may name the method, as ``predict_method`` or ``method``. MLflow's own client writes NaN and
+Beside them ``params`` may name the method, as ``predict_method`` or ``method``; other keys are passed over, as MLflow
+does and Databricks's clients need (``client_request_id``). MLflow's own client writes NaN and
 infinity as Python does, which no JSON has; they are read.
 """
 
@@ -64,10 +65,8 @@ def read_json(
     keys = [key for key in FORMS if key in value and not form.is_field(key)]
     if not keys:
         return value, 1, None
-    others = [key for key in value if key not in (keys[0], "params")]
-    if others:
-        expected = f"only one of {', '.join(FORMS)}, and `params`"
-        _refuse(form, expected, f"also `{others[0][:80]}`", others[0][:80])
+    if len(keys) > 1:
+        _refuse(form, f"only one of {', '.join(FORMS)}", f"also `{keys[1]}`", keys[1])
     key = keys[0]
     method = _method(form, value.get("params"))
     given = value[key]

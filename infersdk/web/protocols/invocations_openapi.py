@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from infersdk.types import Signature
+from infersdk.types import Field, Signature
 from infersdk.web.openapi import PROBLEM, schema_of_answers, schema_of_rows
 from infersdk.web.protocols.invocations_json import METHOD_PARAMS
 
@@ -34,7 +35,6 @@ _STATUSES = {
     "415": "The body has a content type that is not read here",
     "422": "The rows do not fit the model; every value that does not is listed",
     "500": "The server failed",
-    "501": "Models cannot be loaded by requests",
     "503": "Overloaded, shutting down, or not ready; Retry-After says when to ask again",
     "504": "The answer did not come in time",
 }
@@ -92,10 +92,6 @@ def invocations_paths(service: Service) -> dict[str, Any]:
                 **_described("models", "List the models"),
                 "responses": {"200": _json("The models", models)},
             },
-            "post": {
-                **_described("load", "Load a model: refused, as models are loaded at the start"),
-                "responses": _refused("501"),
-            },
         },
     }
     names = list(service.predictors)
@@ -148,7 +144,7 @@ def _invoke(service: Service, name: str, operation: str, tag: str) -> Schema:
             "required": True,
             "content": {
                 "application/json": {"schema": _schema_of_json(signature, methods)},
-                "text/csv": text,
+                "text/csv": {"schema": _schema_of_csv(signature)},
                 "application/jsonlines": text,
                 "application/x-npy": {},
             },
@@ -219,13 +215,44 @@ def _schema_of_json(signature: Signature, methods: list[str]) -> Schema:
     return {"anyOf": [*_wrapped(shapes, params), *plain["anyOf"]]}
 
 
+_CELLS = {
+    "float": r"-?[0-9]{1,6}(\.[0-9]{1,6})?",
+    "int": "-?[0-9]{1,9}",
+    "bool": "(True|False)",
+    "string": r"[ -!#-+\--~]+",
+}
+"""What fits for sure; quoted cells and other numbers do too."""
+
+_MOST_COLUMNS = 64
+
+
+def _schema_of_csv(signature: Signature) -> Schema:
+    """Lines without a header, by a pattern; a wide table's would be of use to nobody."""
+    cells = [_cell(field) for field in signature.fields]
+    if signature.container == "text":
+        cells = [_CELLS["string"]]
+    if not 0 < len(cells) <= _MOST_COLUMNS:
+        return {"type": "string"}
+    return {"type": "string", "pattern": f"^({','.join(cells)}\\n)*$"}
+
+
+def _cell(field: Field) -> str:
+    cell = _CELLS[field.dtype]
+    if field.categories is not None and field.unknown == "refuse":
+        cell = f"({'|'.join(re.escape(_quoted(str(value))) for value in field.categories)})"
+    return cell if field.missing == "refuse" else f"({cell})?"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
+
+
 def _wrapped(shapes: dict[str, Schema], params: Schema) -> list[Schema]:
     return [
         {
             "type": "object",
             "properties": {key: schema, "params": params},
             "required": [key],
-            "additionalProperties": False,
         }
         for key, schema in shapes.items()
     ]

@@ -167,8 +167,10 @@ class Table(Form):
         ]
         counts = Counter(columns) if len(given) != len(columns) else given
         for name in counts:
+            if len(errors) >= _MOST_ERRORS:  # each costs a search for what may have been meant
+                break
             if name not in self._places:
-                close = get_close_matches(name, self.names, n=1)
+                close = get_close_matches(name[:80], self.names, n=1)
                 hint = f"Did you mean `{close[0]}`?" if close else None
                 errors.append(self._error("no column of this name", "one", name[:80], hint))
             elif counts is not given and counts[name] > 1:
