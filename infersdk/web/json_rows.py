@@ -28,6 +28,8 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 def encode(value: Any) -> bytes:
     """Write a model's answer, or what holds one, as JSON.
 
+    Halves of surrogate pairs, which UTF-8 does not have and a path or a header can bring, become question marks.
+
     Parameters
     ----------
     value : object
@@ -42,7 +44,23 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value, _plain, _OPTIONS)
     except TypeError:
         # An array of another byte order, deep inside: now every array becomes a list first.
-        return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
+        try:
+            return orjson.dumps(value, _plain, orjson.OPT_NON_STR_KEYS)
+        except TypeError:
+            return orjson.dumps(_writable(value), _plain, orjson.OPT_NON_STR_KEYS)
+
+
+def _writable(value: Any) -> Any:
+    """The same, with text that UTF-8 can write."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_writable(key): _writable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_writable(item) for item in value]
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        return _writable(value.tolist())
+    return value
 
 
 def _plain(value: Any) -> Any:

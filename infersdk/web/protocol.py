@@ -42,6 +42,8 @@ class Page(NamedTuple):
     access : {"public", "guarded", "admin"}
         Who may ask: anybody; whom the guard lets through; and of those, where there is no guard, only clients on
         this machine.
+    blocks : bool
+        Whether it may wait for something: then it is never answered on an event loop.
     """
 
     protocol: Protocol
@@ -49,6 +51,7 @@ class Page(NamedTuple):
     opens: str | None = None
     waits: bool = True
     access: Access = "guarded"
+    blocks: bool = False
 
 
 class Inference(NamedTuple):

@@ -32,7 +32,7 @@ class RSGIApp:
     def __init__(self, infer: InferSDK) -> None:
         self._infer = infer
         self._service = infer.service
-        self._prefix = infer.settings.url_prefix or ""
+        self._prefix = (infer.settings.url_prefix or "").rstrip("/")
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the models; Granian calls it in each worker, before that takes connections."""

@@ -291,7 +291,7 @@ class Service:
                 self._guard.check(request, _access(route))
             if isinstance(route, Inference):
                 return await self._ainfer(route, request, body, started)
-            if self._must_open(route):
+            if route.blocks or self._must_open(route):
                 loop = asyncio.get_running_loop()
                 reply = await loop.run_in_executor(None, self._turn, route, request)
             else:

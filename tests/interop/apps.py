@@ -42,7 +42,7 @@ def rsgi_app() -> Any:
     """At the root, over Granian's own interface."""
     from infersdk.web.asgi import InferSDK
 
-    return InferSDK(models=MODELS, **SETTINGS).rsgi
+    return InferSDK(models=MODELS, url_prefix="/", **SETTINGS).rsgi
 
 
 app = {"flask": flask_app, "fastapi": fastapi_app, "rsgi": rsgi_app}[os.environ["HOST_APP"]]()

@@ -6,6 +6,7 @@
 ``models/churn/predict``   ``infersdk:method``   POST
 ``models/health/ready``    ``infersdk:health``   also ``live`` and ``startup``; no login is asked for
 ``models/openapi.json``    ``infersdk:openapi``  OpenAPI 3.1
+``models/v2/...``          ``infersdk:oip``      the Open Inference Protocol, if it is on
 =========================  ====================  =======================================================
 
 Models' routes work with a slash at their end as well. All are exempt from CSRF, as they read neither cookies nor forms, and
@@ -85,6 +86,15 @@ urlpatterns = [
     _route("", "/", "models"),
     _route("openapi.json", "/openapi.json", "openapi"),
     _route(r"^health/(?P<page>[^/]+)/?$", "/health/{page}", "health", is_public=True),
+    _route(r"^v2/health/(?P<page>[^/]+)/?$", "/v2/health/{page}", "oip-health", is_public=True),
+    _route(r"^v2/(?P<page>.+)$", "/v2/{page}", "oip"),
+    _route("ping", "/ping", "ping", is_public=True),
+    _route(r"^models/(?P<model>[^/]+)/invoke$", "/models/{model}/invoke", "invoke"),
+    _route(
+        r"^serving-endpoints/(?P<model>[^/]+)/invocations$",
+        "/serving-endpoints/{model}/invocations",
+        "serving-endpoint",
+    ),
     _route(r"^(?P<model>[^/]+)/?$", "/{model}", "model"),
     _route(r"^(?P<model>[^/]+)/(?P<method>[^/]+)/?$", "/{model}/{method}", "method"),
 ]

@@ -74,11 +74,11 @@ class OIPProtocol(Protocol):
             case ("repository", "index"):
                 allowed, page = _POST, Page(self, self._index, access="admin")
             case ("repository", "models", name, "load"):
-                # Opened in a thread, as it is not open.
-                page = Page(self, lambda request: self._load(name), name, access="admin")
+                page = Page(self, lambda request: self._load(name), access="admin", blocks=True)
                 allowed = _POST
             case ("repository", "models", name, "unload"):
-                page = Page(self, lambda request: self._unload(name), access="admin")
+                # It waits for the calls that are under way.
+                page = Page(self, lambda request: self._unload(name), access="admin", blocks=True)
                 allowed = _POST
             case ("systemsharedmemory" | "cudasharedmemory", *rest):
                 allowed, page = self._shared_memory(tuple(rest))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from infersdk.binding.refusals import describe
 from infersdk.web.json_rows import decode, encode
 from infersdk.web.problems import ProblemError, Reply
 from infersdk.web.protocols.oip_tensors import (
@@ -174,7 +175,7 @@ def _inputs(
         if type(size) is not int or not 0 <= size <= len(raw) - at:
             raise _bad_request(
                 f"Expected the `binary_data_size` of the input `{name[:80]}` to be from 0 to {len(raw) - at}, the "
-                f"bytes that are left of the body, got {repr(size)[:40]}"
+                f"bytes that are left of the body, got {describe(size)}"
             )
         inputs.append(from_raw(name, datatype, shape, raw[at : at + size]))
         at += size

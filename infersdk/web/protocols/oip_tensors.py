@@ -58,6 +58,9 @@ _DTYPES = {
     if datatype not in ("BYTES", "BF16")
 }
 _MOST_AXES = 32
+_MOST_EMPTY_ROWS = 10_000
+"""A request of some bytes could otherwise ask for answers to billions of rows, each of nothing."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -105,20 +108,36 @@ def check_shape(name: str, shape: Any) -> tuple[int, ...]:
     Raises
     ------
     InputError
-        It is not a short list of whole numbers from 0.
+        It is not a short list of whole numbers from 0, or of very many empty rows.
     """
     if not isinstance(shape, (list, tuple)) or len(shape) > _MOST_AXES:
         raise _bad_shape(name, shape)
     for size in shape:
         if type(size) is not int or not 0 <= size < 2**63:
             raise _bad_shape(name, shape)
+    if 0 in shape:
+        n_empty = math.prod(shape[: shape.index(0)])
+        if n_empty > _MOST_EMPTY_ROWS:
+            raise InputError.mismatch(
+                expected=f"up to {_MOST_EMPTY_ROWS:,} rows that are empty",
+                given=f"the shape {_shown(shape)}",
+                field=name,
+            )
     return tuple(shape)
+
+
+def _shown(shape: Any) -> str:
+    """What came for a shape may be lists in lists, any number deep, or very long."""
+    if not isinstance(shape, (list, tuple)) or len(shape) > _MOST_AXES:
+        return describe(shape)
+    sizes = ", ".join(repr(size) if type(size) is int else describe(size) for size in shape)
+    return f"[{sizes}]"[:80]
 
 
 def _bad_shape(name: str, shape: Any) -> InputError:
     return InputError.mismatch(
         expected=f"a shape of up to {_MOST_AXES} whole numbers from 0",
-        given=repr(shape)[:80],
+        given=_shown(shape),
         field=name,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import infersdk
 from infersdk.predictors import Predictors
 from infersdk.testing import FakePredictor
 from infersdk.web.problems import Reply
@@ -568,6 +570,53 @@ def test_models_are_loaded_and_unloaded(iris: Trained) -> None:
         assert state() == ("READY", 200)
         assert infer(service, "iris", matrix(iris.X[:1])).status == 200
         assert ask(service, "POST", "/v2/repository/models/nobody/load").status == 404
+
+
+def test_a_model_is_unloaded_while_the_event_loop_has_calls_of_it() -> None:
+    """Closing waits for them, and the loop has other things to do."""
+    from sklearn.base import BaseEstimator
+
+    began, goes_on = threading.Event(), threading.Event()
+    went_on: list[bool] = []
+
+    class Slow(BaseEstimator):  # type: ignore[misc]
+        """Has no ONNX form."""
+
+        def fit(self, X: Any, y: Any = None) -> Any:
+            self.n_features_in_ = np.shape(X)[1]
+            return self
+
+        def predict(self, X: Any) -> Any:
+            began.set()
+            went_on.append(goes_on.wait(10))
+            return np.asarray(X).sum(axis=1)
+
+    X = np.ones((2, 4))
+    goes_on.set()
+    predictors = Predictors({"slow": lambda: infersdk.load(Slow().fit(X), example=X)})
+    predictors.open()
+    service = Service(predictors, Settings(protocols=("oip",), admin=True))
+    began.clear()
+    goes_on.clear()
+
+    async def unload_meanwhile() -> tuple[Reply, Reply]:
+        loop = asyncio.get_running_loop()
+        body = json.dumps(matrix(X)).encode()
+        asked = Request("POST", "/v2/models/slow/infer", {}.get)
+        answered = asyncio.create_task(service.ahandle(asked, body))
+        await loop.run_in_executor(None, began.wait, 10)
+        unload = Request("POST", "/v2/repository/models/slow/unload", {}.get, "127.0.0.1")
+        unloaded = asyncio.create_task(service.ahandle(unload))
+        await asyncio.sleep(0)
+        goes_on.set()
+        return await answered, await unloaded
+
+    answered, unloaded = asyncio.run(asyncio.wait_for(unload_meanwhile(), 20))
+    assert (answered.status, unloaded.status) == (200, 200)
+    assert all(went_on)
+    assert json.loads(answered.body)["outputs"][0]["data"] == [4.0, 4.0]
+    assert infer(service, "slow", matrix(X)).status == 503
+    predictors.close()
 
 
 def test_the_repository_is_closed_unless_it_is_opened(iris: Trained) -> None:
