@@ -14,6 +14,7 @@ import grpc
 
 from infersdk.predictors import Predictors
 from infersdk.predictors.server_process import after_fork_in_workers, role
+from infersdk.web.grpc.gone_clients import pass_over_gone_clients
 from infersdk.web.grpc.health import Health
 from infersdk.web.grpc.inference import InferenceService
 from infersdk.web.grpc.thread import ServerThread
@@ -154,6 +155,7 @@ class GRPCServer:
         predictors = self.service.predictors
         if predictors.opening != "lazy":
             await predictors.aopen()
+        pass_over_gone_clients()
         server = grpc.aio.server(options=self._options)
         health = Health(predictors)
         server.add_generic_rpc_handlers((self._inference.handler(), health.handler()))

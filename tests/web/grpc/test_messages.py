@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from random import Random
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infersdk.errors import InputError, OverloadedError
+from infersdk.web.grpc.gone_clients import pass_over_gone_clients
 from infersdk.web.grpc.messages import HEALTH, INFERENCE, METHODS, RPC
 from infersdk.web.grpc.schema import Schema
 from infersdk.web.grpc.status import refusal_of
@@ -187,3 +189,24 @@ class TestRefusals:
     )
     def test_the_codes(self, http: int, code: grpc.StatusCode) -> None:
         assert refusal_of(ProblemError(http, "kind", "Title", "Detail")).code is code
+
+
+class ExecuteBatchError(Exception):
+    """Called as gRPC's own is."""
+
+
+@pytest.mark.parametrize(
+    ("error", "method", "is_logged"),
+    [
+        (ExecuteBatchError(), "/inference.GRPCInferenceService/ModelInfer", False),
+        (ExecuteBatchError(), "/shop.Orders/Add", True),
+        (ValueError(), "/inference.GRPCInferenceService/ModelInfer", True),
+    ],
+)
+def test_clients_that_went_away_are_no_errors_in_the_log(
+    caplog: pytest.LogCaptureFixture, error: Exception, method: str, is_logged: bool
+) -> None:
+    pass_over_gone_clients()
+    logger = logging.getLogger("grpc._cython.cygrpc")
+    logger.error("%s raised by servicer method [%s]", type(error).__name__, method, exc_info=error)
+    assert bool(caplog.records) is is_logged
