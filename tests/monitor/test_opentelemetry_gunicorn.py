@@ -1,6 +1,6 @@
 """OpenTelemetry's SDK with its threads in a preloading gunicorn: nothing hangs, and no span is lost.
 
-The SDK exports several times a second, so that its threads are at work while the master forks. Workers are recycled, so
+Spans are exported every 20 ms, so that the SDK's threads are at work while the master forks. Workers are recycled, so
 that it forks often. A worker that hangs is killed by gunicorn, which its log says.
 """
 
