@@ -228,6 +228,12 @@ class RefusalError(ProblemError):
             "type": f"urn:infersdk:problem:{self.kind}",
         }
         body |= {key: value for key, value in self.more.items() if value is not None}
+        if "errors" in body:
+            # Pointers are into plain rows.
+            body["errors"] = [
+                {key: value for key, value in error.items() if key != "pointer"}
+                for error in body["errors"]
+            ]
         return Reply(self.status, encode(body), (*_JSON, *self.headers))
 
 

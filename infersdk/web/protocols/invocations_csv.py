@@ -26,6 +26,9 @@ __all__ = ["read_csv"]
 
 _MOST_ERRORS = 100
 
+_HEAD_CHARS = 2**16
+"""In which the first line is looked for, before all of the text."""
+
 _SMALL_CELLS = 4096
 """Up to here rows are tuples, of which a refusal can name every value that does not fit."""
 
@@ -128,9 +131,18 @@ def _texts(rows: list[list[str]], form: Texts) -> tuple[list[str], int]:
 
 def _first_line(text: str) -> list[str]:
     try:
-        return next(filter(None, csv.reader(StringIO(text, newline=""), strict=True)), [])
+        return _first_of(text[:_HEAD_CHARS])
+    except csv.Error as error:
+        if len(text) <= _HEAD_CHARS:
+            raise _no_csv(error) from None
+    try:
+        return _first_of(text)  # the line may be longer
     except csv.Error as error:
         raise _no_csv(error) from None
+
+
+def _first_of(text: str) -> list[str]:
+    return next(filter(None, csv.reader(StringIO(text, newline=""), strict=True)), [])
 
 
 def _cells(text: str, has_header: bool, max_rows: int) -> list[list[str]]:

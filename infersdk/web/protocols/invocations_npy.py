@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, NoReturn
 
@@ -13,7 +14,7 @@ from infersdk.errors import InputError
 
 __all__ = ["read_npy", "write_npy"]
 
-_MOST_HEADER_BYTES = 12 + 10_000  # NumPy itself refuses longer ones
+_MOST_HEADER_BYTES = 10_000  # NumPy itself refuses longer ones
 _READERS: dict[tuple[int, int], Any] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -39,10 +40,9 @@ def read_npy(body: bytes | bytearray, *, model: str) -> NDArray[Any]:
     InputError
         It is no such array, one of objects, or its bytes are more or fewer than its header says.
     """
-    head = BytesIO(memoryview(body)[:_MOST_HEADER_BYTES])
+    start = _start_of_data(body)
     try:
-        read_header = _READERS[np.lib.format.read_magic(head)]
-        shape, is_fortran, dtype = read_header(head)
+        shape, is_fortran, dtype = _header(bytes(body[:start]))
     except Exception:
         # What is read may be anything, and NumPy evaluates it as a literal: even its MemoryError is about the text.
         _refuse(
@@ -53,14 +53,30 @@ def read_npy(body: bytes | bytearray, *, model: str) -> NDArray[Any]:
     if any(size < 0 for size in shape) or not dtype.itemsize:
         _refuse("an array of a plain shape and dtype", f"{dtype} {shape}", model)
     count = math.prod(shape)
-    size_bytes = len(body) - head.tell()
+    size_bytes = len(body) - start
     if count * dtype.itemsize != size_bytes:
         _refuse(f"{count * dtype.itemsize:,} bytes for {dtype} {shape}", f"{size_bytes:,}", model)
     try:
-        flat = np.frombuffer(body, dtype, count, head.tell()) if count else np.empty(0, dtype)
+        flat = np.frombuffer(body, dtype, count, start) if count else np.empty(0, dtype)
         return flat.reshape(shape, order="F" if is_fortran else "C")
     except ValueError:  # an axis of 0 beside enormous ones
         _refuse("an array of a plain shape and dtype", f"{dtype} {shape}", model)
+
+
+def _start_of_data(body: bytes | bytearray) -> int:
+    """After the magic text, the version, the header's length and the header; too far where these are not."""
+    first = 10 if body[6:7] == b"\x01" else 12
+    length = int.from_bytes(body[8:first], "little")
+    return first + min(length, _MOST_HEADER_BYTES + 1)
+
+
+@lru_cache(maxsize=64)
+def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Reading one takes several times as long as all the rest, and clients send the same again."""
+    stream = BytesIO(head)
+    read = _READERS[np.lib.format.read_magic(stream)]
+    shape, is_fortran, dtype = read(stream)
+    return shape, is_fortran, dtype
 
 
 def _refuse(expected: str, given: str, model: str) -> NoReturn:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from infersdk.types import Field, Signature
-from infersdk.web.openapi import PROBLEM, schema_of_answers, schema_of_rows
+from infersdk.web.openapi import schema_of_answers, schema_of_rows
 from infersdk.web.protocols.invocations_json import METHOD_PARAMS
 
 if TYPE_CHECKING:
@@ -22,7 +22,20 @@ _ERROR: Schema = {
         "error_code": {"type": "string"},
         "message": {"type": "string"},
         "type": {"type": "string"},
-        "errors": PROBLEM["properties"]["errors"],
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "detail": {"type": "string"},
+                    "field": {"type": "string"},
+                    "row": {"type": "integer"},
+                    "expected": {"type": "string"},
+                    "given": {"type": "string"},
+                },
+                "required": ["detail"],
+            },
+        },
     },
     "required": ["error_code", "message"],
 }
