@@ -78,7 +78,7 @@ def read_csv(text: str, form: Form, has_header: bool | None, max_rows: int) -> t
         matrix = _numbers(text, has_header, max_rows)
         if matrix is None or not matrix.size:
             form.refuse("numbers", "a cell that is none, or lines of several lengths")
-        return form.matrix(matrix), len(matrix)
+        return form.of_array(matrix), len(matrix)
     return _table(text, form, names, has_header, max_rows)
 
 

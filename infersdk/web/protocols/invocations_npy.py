@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, NoReturn
@@ -58,9 +59,12 @@ def read_npy(body: bytes | bytearray, *, model: str) -> NDArray[Any]:
         _refuse(f"{count * dtype.itemsize:,} bytes for {dtype} {shape}", f"{size_bytes:,}", model)
     try:
         flat = np.frombuffer(body, dtype, count, start) if count else np.empty(0, dtype)
-        return flat.reshape(shape, order="F" if is_fortran else "C")
+        array = flat.reshape(shape, order="F" if is_fortran else "C")
     except ValueError:  # an axis of 0 beside enormous ones
         _refuse("an array of a plain shape and dtype", f"{dtype} {shape}", model)
+    if not _is_unicode(flat):
+        _refuse("an array of text", "characters that Unicode does not have", model)
+    return array
 
 
 def _start_of_data(body: bytes | bytearray) -> int:
@@ -77,6 +81,18 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     read = _READERS[np.lib.format.read_magic(stream)]
     shape, is_fortran, dtype = read(stream)
     return shape, is_fortran, dtype
+
+
+def _is_unicode(flat: NDArray[Any]) -> bool:
+    """NumPy takes any four bytes for a character, Python does not."""
+    if flat.dtype.names:
+        return all(_is_unicode(flat[name]) for name in flat.dtype.names)
+    if flat.dtype.kind != "U" or not flat.size:
+        return True
+    native = np.ascontiguousarray(flat).astype(flat.dtype.newbyteorder("="), copy=False)
+    codes = native.reshape(-1).view(np.uint32)
+    is_surrogate = (codes >= 0xD800) & (codes <= 0xDFFF)
+    return bool(codes.max() <= sys.maxunicode) and not is_surrogate.any()
 
 
 def _refuse(expected: str, given: str, model: str) -> NoReturn:

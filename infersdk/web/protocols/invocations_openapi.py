@@ -242,8 +242,6 @@ _MOST_COLUMNS = 64
 def _schema_of_csv(signature: Signature) -> Schema:
     """Lines without a header, by a pattern; a wide table's would be of use to nobody."""
     cells = [_cell(field) for field in signature.fields]
-    if signature.container == "text":
-        cells = [_CELLS["string"]]
     if not 0 < len(cells) <= _MOST_COLUMNS:
         return {"type": "string"}
     return {"type": "string", "pattern": f"^({','.join(cells)}\\n)*$"}

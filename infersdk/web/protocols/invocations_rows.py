@@ -15,11 +15,10 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
 from infersdk.errors import InputError
-from infersdk.types import Signature, TensorSpec
+from infersdk.types import Signature
 from infersdk.web.problems import ProblemError, problem_of
 
 __all__ = ["Dicts", "Form", "Table", "Tensors", "Texts", "check_count", "form_of"]
@@ -274,23 +273,7 @@ class Tensors(Form):
 
     def of_array(self, array: NDArray[Any]) -> Any:
         self._expect_one("one array")
-        return self._cast(array)
-
-    def matrix(self, array: NDArray[Any]) -> Any:
-        """Make the only input of a matrix of float64, as text gives it."""
-        self._expect_one("a table")
-        spec = self.signature.inputs[0] if self.signature.inputs else None
-        if isinstance(spec, TensorSpec) and spec.dtype not in ("string", "object"):
-            return self._cast(array)
         return array
-
-    def _cast(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Numbers of the same kind, of as many bytes as the graph takes."""
-        spec = self.signature.inputs[0] if self.signature.inputs else None
-        if not isinstance(spec, TensorSpec) or array.dtype.kind != "f":
-            return array
-        wanted = {"float32": np.float32, "float64": np.float64, "float16": np.float16}
-        return array.astype(wanted.get(spec.dtype, array.dtype), copy=False)
 
     def _expect_one(self, given: str) -> None:
         if len(self.names) > 1:

@@ -722,6 +722,64 @@ def test_arrays_that_are_none_are_refused(service: Service, body: bytes) -> None
     assert len(content["message"]) < 1000
 
 
+def test_text_in_arrays_is_unicode(service: Service, mixed: Trained) -> None:
+    for code in (0xD800, 0xDFFF, 0x110000, 0xFFFFFFFF):
+        for order in "<>":
+            texts = np.array([code, 65], dtype=f"{order}u4").view(f"{order}U2")
+            reply = ask(service, "/words/invocations", npy(texts), content_type=NPY)
+            refused(reply, 422, "Unicode")
+    kinds = [("age", "i8"), ("city", "U4"), ("active", "?"), ("income", "f4")]
+    rows = np.array([(41, "Oslo", True, np.nan), (30, "Rome", False, 5)], dtype=kinds)
+    expected = mixed.model.predict(
+        mixed.X.iloc[:2].assign(
+            age=[41, 30], city=["Oslo", "Rome"], active=[True, False], income=[np.nan, 5]
+        )
+    )
+    reply = ask(service, "/mixed/invocations", npy(rows), content_type=NPY)
+    assert predictions(reply) == expected.tolist()
+    damaged = npy(rows).replace("Oslo".encode("utf-32-le"), b"\xff" * 16)
+    refused(ask(service, "/mixed/invocations", damaged, content_type=NPY), 422, "Unicode")
+
+
+DTYPES = st.sampled_from(
+    [
+        "<f8",
+        ">f4",
+        "<f2",
+        "<i4",
+        "|u1",
+        "<U3",
+        "|S2",
+        "|b1",
+        "<c16",
+        "<M8[ns]",
+        "|V3",
+        "<f16",
+        "(2,)<f8",
+    ]
+)
+
+
+@given(
+    dtype=DTYPES | st.lists(DTYPES, min_size=1, max_size=4),
+    shape=st.lists(st.integers(0, 5), max_size=3),
+    is_fortran=st.booleans(),
+    data=st.binary(min_size=16, max_size=16),
+)
+def test_any_array_is_answered_or_refused(
+    service: Service, dtype: Any, shape: list[int], is_fortran: bool, data: bytes
+) -> None:
+    given_dtype = dtype
+    if isinstance(dtype, list):
+        given_dtype = [(name, kind) for name, kind in zip(FIELDS, dtype, strict=False)]
+    size_bytes = np.dtype(given_dtype).itemsize * int(np.prod(shape, dtype=int))
+    text = f"{{'descr': {given_dtype!r}, 'fortran_order': {is_fortran}, 'shape': {tuple(shape)}}}\n"
+    body = header(text, (data * (size_bytes // 16 + 1))[:size_bytes])
+    for model in ("iris", "mixed", "words", "tensors"):
+        reply = ask(service, f"/{model}/invocations", body, content_type=NPY)
+        assert reply.status in (200, 422), (model, text)
+
+
 # -- answers ----------------------------------------------------------------------------------------
 
 
