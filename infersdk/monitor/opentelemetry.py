@@ -9,6 +9,7 @@ be called before a server forks, or after.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -116,6 +117,16 @@ def uninstrument() -> None:
     if _active is not None:
         _active = None
         set_call_observer(None)
+
+
+def _before_models_close() -> None:
+    """At the end of the process; SDKs that were set up before infersdk was imported export after the models' end."""
+    if _active is not None:
+        _active.readings.hold()
+
+
+# Called before what was registered before it: the end of the models, in `predictors.registry`.
+atexit.register(_before_models_close)
 
 
 def tracer(provider: TracerProvider | None = None) -> Tracer:

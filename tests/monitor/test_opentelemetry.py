@@ -395,3 +395,34 @@ def test_providers_may_be_set_later_and_nothing_is_imported_before(artifact: Pat
         check=False,
     )
     assert done.stdout == "right\n", done.stderr
+
+
+PROVIDERS_BEFORE = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExportingMetricReader
+
+metrics.set_meter_provider(MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())]))
+
+import sys
+from infersdk import Predictors
+from infersdk.monitor.opentelemetry import instrument
+
+instrument()
+models = Predictors({"iris": sys.argv[1]})
+models["iris"].predict([[5.1, 3.5, 1.4, 0.2]] * 321)
+"""
+
+
+@pytest.mark.slow
+def test_the_last_words_of_a_process_have_all_counts(artifact: Path) -> None:
+    """`opentelemetry-instrument` sets the SDK up first, so models are closed before it exports for the last time."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROVIDERS_BEFORE, str(artifact)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"value": 321' in done.stdout
