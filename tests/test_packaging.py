@@ -79,7 +79,8 @@ def test_the_extra_all_has_the_runtime_and_every_framework() -> None:
     inner = re.fullmatch(r"infersdk\[(.+)\]", everything)
     assert inner is not None
     # Spark brings a gigabyte and asks for Java.
-    assert set(inner[1].split(",")) == {"cpu", "cli", "quantize", "skops", "web", *FRAMEWORKS}
+    serving = {"grpc", "opentelemetry", "prometheus", "serve", "web"}
+    assert set(inner[1].split(",")) == {"cpu", "cli", "quantize", "skops", *serving, *FRAMEWORKS}
 
 
 @pytest.mark.slow

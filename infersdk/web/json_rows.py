@@ -6,6 +6,7 @@ numpy arrays are written without becoming lists first. NaN and infinity, which J
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,34 @@ try:
 except ImportError as error:
     raise MissingDependencyError.for_extra("orjson", "web", "Answering requests") from error
 
-__all__ = ["InvalidJSON", "decode", "encode"]
+__all__ = ["InvalidJSON", "decode", "decode_with_nan", "encode"]
 
 InvalidJSON = orjson.JSONDecodeError
 decode = orjson.loads
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def decode_with_nan(body: bytes | bytearray) -> Any:
+    """Read JSON in which NaN and infinity may stand as Python writes them.
+
+    Raises
+    ------
+    InvalidJSON
+        It is not even that.
+    """
+    try:
+        return decode(body)
+    except InvalidJSON as error:
+        if b"NaN" not in body and b"Infinity" not in body:
+            raise
+        try:
+            value = json.loads(body)
+            # Python's own reader takes deeper nesting, and text that is not Unicode.
+            orjson.dumps(value)
+        except (ValueError, TypeError, RecursionError):
+            raise error from None
+        return value
 
 
 def encode(value: Any) -> bytes:

@@ -14,14 +14,11 @@ infinity as Python does, which no JSON has; they are read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import orjson
-
 from infersdk.errors import InputError
-from infersdk.web.json_rows import InvalidJSON, decode
+from infersdk.web.json_rows import decode_with_nan
 from infersdk.web.protocols.invocations_rows import Form, check_count
 
 __all__ = ["FORMS", "METHOD_PARAMS", "read_json"]
@@ -56,7 +53,7 @@ def read_json(
     InvalidJSON, InputError, ProblemError
         It cannot be read, or holds too many rows.
     """
-    value = _decode(body)
+    value = decode_with_nan(body)
     if type(value) is not dict:
         count = len(value) if type(value) is list else 1
         check_count(count, max_rows)
@@ -72,21 +69,6 @@ def read_json(
     given = value[key]
     rows = _READERS[key](form, given, max_rows)
     return rows, len(rows) if isinstance(rows, list) else None, method
-
-
-def _decode(body: bytes | bytearray) -> Any:
-    try:
-        return decode(body)
-    except InvalidJSON as error:
-        if b"NaN" not in body and b"Infinity" not in body:
-            raise
-        try:
-            value = json.loads(body)
-            # It takes deeper nesting and text that is not Unicode.
-            orjson.dumps(value)
-        except (ValueError, TypeError, RecursionError):
-            raise error from None
-        return value
 
 
 def _method(form: Form, params: Any) -> str | None:
