@@ -97,6 +97,7 @@ class WorkerApp(RSGIApp):
         self._arrivals = Arrivals(self.infer.service, options.body_timeout_s, self._all_workers)
         self._service = self._arrivals  # type: ignore[assignment]
         self._grpc: GRPCServer | None = None
+        self._answer = super().__rsgi__
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin: Granian calls it before the worker takes connections."""
@@ -123,13 +124,13 @@ class WorkerApp(RSGIApp):
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answer one request; 408 if its body does not arrive in time."""
         if scope.method != "POST":
-            await super().__rsgi__(scope, protocol)
+            await self._answer(scope, protocol)
             return
         arrivals = self._arrivals
         task: Any = asyncio.current_task()
         arrivals.begun[task] = monotonic()
         try:
-            await super().__rsgi__(scope, protocol)
+            await self._answer(scope, protocol)
         except asyncio.CancelledError:
             if task not in arrivals.late:
                 raise

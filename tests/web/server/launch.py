@@ -15,40 +15,61 @@ from typing import Any
 
 from tests.web.servers import ROOT, RunningServer, children_of, poll_until
 
-__all__ = ["COMMAND", "JSON", "MODELS", "ask", "is_gone", "launch", "run_to_the_end", "workers_of"]
+__all__ = [
+    "COMMAND",
+    "JSON",
+    "OWN_MODEL",
+    "SLOW_MODEL",
+    "ask",
+    "is_gone",
+    "launch",
+    "run_to_the_end",
+    "workers_of",
+]
 
 COMMAND = (str(Path(sys.executable).with_name("infersdk")), "serve")
 JSON = {"content-type": "application/json"}
 
-MODELS = '''
-"""Models of an app."""
-
-import os
-import time
+OWN_MODEL = '''
+"""A model of an app, that has no ONNX form."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 
-class Slow(ClassifierMixin, BaseEstimator):
-    """Takes as many seconds as its first field says, if the second is 777.125. It has no ONNX form."""
-
+class First(ClassifierMixin, BaseEstimator):
     def fit(self, X, y):
         self.classes_ = np.unique(y)
         self.n_features_in_ = np.shape(X)[1]
         return self
 
     def predict(self, X):
-        seconds, switch = np.asarray(X, dtype=float)[0]
-        if switch == 777.125:  # no row that is made up, to try the model with
-            with open(os.environ["BEGUN"], "a") as begun:
-                begun.write("x")
-            time.sleep(seconds)
-        return np.zeros(len(X), dtype=int)
+        return (np.asarray(X, dtype=float)[:, 0] > 0.5).astype(int)
+
+
+def make():
+    return First().fit([[0.0, 0.0], [1.0, 0.0]], [0, 1])
+'''
+
+SLOW_MODEL = '''
+"""A model that takes as long as its rows say, and leaves word when it has begun."""
+
+import os
+
+from infersdk.testing import FakePredictor
+
+
+def latency_s(rows):
+    seconds = max(row["seconds"] for row in rows)
+    if seconds >= 1:
+        with open(os.environ["BEGUN"], "a") as begun:
+            begun.write("x")
+        return seconds
+    return 0.0
 
 
 def slow():
-    return Slow().fit([[0.0, 0.0]] * 2, [0, 1])
+    return FakePredictor(7, fields=["seconds"], latency_s=latency_s)
 '''
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.server.launch import JSON, MODELS, ask, launch, run_to_the_end, workers_of
+from tests.web.server.launch import JSON, OWN_MODEL, ask, launch, run_to_the_end, workers_of
 from tests.web.servers import RunningServer, free_port, poll_until
 
 for needed in ("granian", "typer", "orjson", "sklearn"):
@@ -43,11 +43,11 @@ def several(
     import joblib
 
     folder = tmp_path_factory.mktemp("several")
-    (folder / "models.py").write_text(MODELS)
+    (folder / "models.py").write_text(OWN_MODEL)
     joblib.dump(forest, folder / "forest.joblib")
     with launch(
         folder,
-        *(str(iris.path), "trees=forest.joblib", "models:slow", "--trust", "--access-log"),
+        *(str(iris.path), "trees=forest.joblib", "own=models:make", "--trust", "--access-log"),
         environment={"INFERSDK_TOKEN": TOKEN, "INFERSDK_URL_PREFIX": "/m"},
     ) as server:
         yield server
@@ -62,7 +62,8 @@ def test_every_kind_of_model_answers_as_its_source(
     assert status == 200
     assert abs(iris.model.predict_proba(X) - reply["answers"]).max() < 1e-6
     assert ask(several, "/m/trees", rows, BEARER) == (200, {"answers": forest.predict(X).tolist()})
-    assert ask(several, "/m/slow", [[0.0, 0.0]], BEARER) == (200, {"answers": [0]})
+    own = ask(several, "/m/own", [[0.0, 0.0], [1.0, 0.0]], BEARER)
+    assert own == (200, {"answers": [0, 1]})
 
 
 def test_all_protocols_and_pages_are_there(several: RunningServer) -> None:
