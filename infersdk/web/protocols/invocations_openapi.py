@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from infersdk.types import Field, Signature
+from infersdk.types import Field, Signature, TensorSpec, ValueSpec
 from infersdk.web.openapi import schema_of_answers, schema_of_rows
 from infersdk.web.protocols.invocations_json import METHOD_PARAMS
 
@@ -143,6 +143,7 @@ def _invoke(service: Service, name: str, operation: str, tag: str) -> Schema:
     signature = service.predictors[name].signature
     methods = service.methods(name)
     text: Schema = {"schema": {"type": "string"}}
+    csv = _schema_of_csv(signature)
     answers = {
         "type": "object",
         "properties": {"predictions": _answers(methods, signature)},
@@ -157,7 +158,7 @@ def _invoke(service: Service, name: str, operation: str, tag: str) -> Schema:
             "required": True,
             "content": {
                 "application/json": {"schema": _schema_of_json(signature, methods)},
-                "text/csv": {"schema": _schema_of_csv(signature)},
+                **({} if csv is None else {"text/csv": {"schema": csv}}),
                 "application/jsonlines": text,
                 "application/x-npy": {},
             },
@@ -191,13 +192,7 @@ def _schema_of_json(signature: Signature, methods: list[str]) -> Schema:
     }
     plain = schema_of_rows(signature)
     if not signature.fields:
-        shapes: dict[str, Schema] = {
-            "dataframe_split": {"type": "object"},
-            "dataframe_records": {"type": "array", "items": {"type": "object"}},
-            "instances": {"type": "array"},
-            "inputs": {},
-        }
-        return {"anyOf": [*_wrapped(shapes, params), plain]}
+        return {"anyOf": [*_wrapped(_shapes_of_others(signature, plain), params), plain]}
     row: Schema = plain["anyOf"][0]
     names = [field.name for field in signature.fields]
     cells = [row["properties"][name] for name in names]
@@ -207,11 +202,11 @@ def _schema_of_json(signature: Signature, methods: list[str]) -> Schema:
         "items": False,
         "minItems": len(cells),
     }
-    shapes = {
+    shapes: dict[str, Schema] = {
         "dataframe_split": {
             "type": "object",
             "properties": {
-                "columns": {"const": names},
+                "columns": {"enum": [names, None]},
                 "data": {"type": "array", "items": listed},
             },
             "required": ["data"],
@@ -228,23 +223,64 @@ def _schema_of_json(signature: Signature, methods: list[str]) -> Schema:
     return {"anyOf": [*_wrapped(shapes, params), *plain["anyOf"]]}
 
 
+def _shapes_of_others(signature: Signature, plain: Schema) -> dict[str, Schema]:
+    """Of texts, tensors and dicts; a table of them may also be sent by name."""
+    rows = plain.get("anyOf", [plain])
+    listed = [schema for schema in rows if schema.get("type") == "array"]
+    named = [schema for schema in rows if schema.get("type") in ("object", "string")]
+    shapes: dict[str, Schema] = {"inputs": {"anyOf": [*listed, *named]}} if rows != [{}] else {}
+    if listed:
+        shapes["instances"] = {"anyOf": listed}
+    if signature.container == "text":
+        texts = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}
+        shapes["dataframe_split"] = {
+            "type": "object",
+            "properties": {"data": {"type": "array", "items": texts, "minItems": 1}},
+            "required": ["data"],
+            "additionalProperties": False,
+        }
+    if signature.container == "dicts":
+        records: Schema = {"type": "array", "items": {"type": "object"}}
+        shapes["dataframe_records"] = shapes["instances"] = records
+    return shapes
+
+
 _CELLS = {
     "float": r"-?[0-9]{1,6}(\.[0-9]{1,6})?",
-    "int": "-?[0-9]{1,9}",
+    "int": "-?[0-9]{1,4}",
     "bool": "(True|False)",
-    "string": r"[ -!#-+\--~]+",
+    "string": r"[ -!#-+\--~]*[!#-+\--~][ -!#-+\--~]*",
 }
 """What fits for sure; quoted cells and other numbers do too."""
 
 _MOST_COLUMNS = 64
 
 
-def _schema_of_csv(signature: Signature) -> Schema:
-    """Lines without a header, by a pattern; a wide table's would be of use to nobody."""
-    cells = [_cell(field) for field in signature.fields]
-    if not 0 < len(cells) <= _MOST_COLUMNS:
+def _schema_of_csv(signature: Signature) -> Schema | None:
+    """Lines without a header, by a pattern; None if CSV is not read. A wide table's pattern is of use to nobody."""
+    cells: list[str] | None = None
+    if signature.fields:
+        cells = [_cell(field) for field in signature.fields]
+    elif signature.container == "text":
+        cells = [_CELLS["string"]]
+    elif len(signature.inputs) == 1:
+        cells = _cells_of_tensor(signature.inputs[0])
+    if cells is None:
+        return None
+    if len(cells) > _MOST_COLUMNS:
         return {"type": "string"}
-    return {"type": "string", "pattern": f"^({','.join(cells)}\\n)*$"}
+    some = "*" if signature.fields else "+"
+    return {"type": "string", "pattern": f"^({','.join(cells)}\\n){some}$"}
+
+
+def _cells_of_tensor(spec: ValueSpec) -> list[str] | None:
+    """Of a matrix of floats."""
+    if not isinstance(spec, TensorSpec) or spec.dtype not in ("float32", "float64"):
+        return None
+    match spec.shape:
+        case (str() | None, int(n_columns)) if n_columns:
+            return [_CELLS["float"]] * n_columns
+    return None
 
 
 def _cell(field: Field) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from jsonschema import Draft202012Validator
 
+import infersdk
 from infersdk.predictors import Predictors
 from infersdk.web.openapi import openapi
 from infersdk.web.service import Service
@@ -79,37 +78,63 @@ def test_the_schema_of_json_takes_every_form(service: Service, mixed: Trained) -
     assert not csv.is_valid("41,Paris,True,\n")
 
 
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A model of one tensor and one of texts."""
+    from onnx import TensorProto, helper, save
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    graph = helper.make_graph(
+        [helper.make_node("Abs", ["x"], ["y"])],
+        "absolute",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+    )
+    path = tmp_path_factory.mktemp("tensors") / "tensors.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    texts = ["who is it", "what is it", "it is red", "red it is"]
+    model = make_pipeline(CountVectorizer(), LogisticRegression())
+    model.fit(texts, ["asks", "asks", "says", "says"])
+    return {"tensors": path, "words": infersdk.load(model, example=texts)}
+
+
 @pytest.mark.slow
-def test_schemathesis_finds_no_difference(mixed: Trained, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["mixed", "tensors", "words"])
+def test_schemathesis_finds_no_difference(
+    model: str, mixed: Trained, others: dict[str, Any]
+) -> None:
     schemathesis = pytest.importorskip("schemathesis")
     flask = pytest.importorskip("flask")
+    from hypothesis import HealthCheck, settings
+    from hypothesis import given as given_cases
     from schemathesis.checks import CHECKS, load_all_checks
 
     from infersdk.web.flask import InferSDK
 
     load_all_checks()
-    app = flask.Flask("described")
-    InferSDK(app, models={"mixed": mixed.path}, url_prefix="/", protocols=["invocations"])
-    document = schemathesis.openapi.from_wsgi("/openapi.json", app)
     # Rows may also hold truth values for numbers, which their schema does not say.
     excluded = [CHECKS.get_one("negative_data_rejection")]
+    models = {"mixed": mixed.path, **others}
+    app = flask.Flask("described")
+    InferSDK(app, models={model: models[model]}, url_prefix="/", protocols=["invocations"])
+    document = schemathesis.openapi.from_wsgi("/openapi.json", app)
+    checked = 0
+    for path in ("/invocations", "/ping", "/version", "/models", f"/models/{model}"):
+        for operation in document.include(path=path).get_all_operations():
 
-    for path in ("/invocations", "/ping", "/version", "/models", "/models/mixed"):
-        http_method = "POST" if path == "/invocations" else "GET"
+            @settings(
+                max_examples=40,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given_cases(case=operation.ok().as_strategy())
+            def check(case: Any) -> None:
+                case.call_and_validate(excluded_checks=excluded)
 
-        for operation in document.include(path=path, method=http_method).get_all_operations():
-            strategy = operation.ok().as_strategy()
-            _validate_all(strategy, excluded)
-
-
-def _validate_all(strategy: Any, excluded: list[Any]) -> None:
-    from hypothesis import given
-
-    @settings(
-        max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
-    @given(case=strategy)
-    def check(case: Any) -> None:
-        case.call_and_validate(excluded_checks=excluded)
-
-    check()
+            check()
+            checked += 1
+    assert checked == 5
