@@ -290,6 +290,8 @@ class Dicts(Form):
     def split(self, columns: Sequence[str] | None, data: list[list[Any]]) -> Any:
         if columns is None:
             self.refuse("the columns' names", "none")
+        if len(set(columns)) < len(columns):
+            self.refuse("columns of different names", "a name more than once")
         return [dict(zip(columns, row, strict=True)) for row in data]
 
     def records(self, records: list[dict[str, Any]]) -> Any:

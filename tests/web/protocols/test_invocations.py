@@ -898,3 +898,31 @@ def test_faults_of_the_server_say_nothing_of_it(caplog: pytest.LogCaptureFixture
     assert content["error_code"] == "INTERNAL_ERROR"
     assert "secret" not in str(content)
     assert content["instance"] in caplog.text
+
+
+def test_dicts_of_any_keys() -> None:
+    from sklearn.feature_extraction import DictVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    rows = [{"a": 1.0}, {"b": 2.0}, {"a": 2.0, "b": 1.0}, {"b": 3.0}]
+    model = make_pipeline(DictVectorizer(), LogisticRegression()).fit(rows, [0, 1, 0, 1])
+    predictor = infersdk.load(model, example=rows)
+    assert predictor.signature.container == "dicts"
+    service = Service(Predictors({"m": predictor}), Settings(protocols=("invocations",)))
+    table = [{"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 2.0}]
+    for body in (
+        {"dataframe_records": table},
+        {"dataframe_split": {"columns": ["b", "a"], "data": [[0.0, 1.0], [2.0, 0.0]]}},
+        {"instances": table},
+        {"inputs": {"a": [1.0, 0.0], "b": [[0.0], [2.0]]}},
+        table,
+    ):
+        assert predictions(ask(service, "/invocations", body)) == [0, 1], body
+    assert predictions(ask(service, "/invocations", {"inputs": rows[1]})) == [1]
+    refused(ask(service, "/invocations", {"dataframe_split": {"data": [[1]]}}), 422)
+    body = {"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}
+    refused(ask(service, "/invocations", body), 422, "more than once")
+    refused(ask(service, "/invocations", b"a,b\n1,2\n", content_type="text/csv"), 422, "CSV")
+    refused(ask(service, "/invocations", npy(np.ones((1, 2))), content_type=NPY), 422, "array")
+    service.predictors.close()
