@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from infersdk.web.json_rows import InvalidJSON, decode
+from infersdk.web.json_rows import InvalidJSON, decode_with_nan
 from infersdk.web.problems import ProblemError
 from infersdk.web.protocols.invocations_csv import read_csv
 from infersdk.web.protocols.invocations_json import read_json
@@ -143,7 +143,7 @@ def _read_lines(body: bytes | bytearray, max_rows: int) -> list[Any]:
         if len(rows) == max_rows:
             check_count(max_rows + 1, max_rows, more=True)
         try:
-            rows.append(decode(line))
+            rows.append(decode_with_nan(line))
         except InvalidJSON as error:
             raise ProblemError(
                 400,

@@ -649,7 +649,7 @@ def test_any_bytes_are_answered_or_refused(service: Service, body: bytes) -> Non
 def test_lines_of_json(service: Service, mixed: Trained) -> None:
     records = plain(mixed.X.iloc[:9])
     expected = mixed.model.predict(mixed.X.iloc[:9]).tolist()
-    text = "\n".join(json.dumps(record) for record in records)
+    text = "\n".join(json.dumps(record) for record in records).replace("null", "NaN")
     for body in (text, text + "\n", text.replace("\n", "\r\n\r\n")):
         for content_type in (LINES, "application/x-ndjson", "application/jsonl"):
             reply = ask(service, "/mixed/invocations", body.encode(), content_type=content_type)
