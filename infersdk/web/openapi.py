@@ -65,7 +65,10 @@ def schema_of_rows(signature: Signature) -> Schema:
     row = _row(signature)
     if signature.container == "tensors" and not signature.fields:
         return row
-    return {"anyOf": [row, {"type": "array", "items": row}]}
+    rows: Schema = {"type": "array", "items": row}
+    if signature.container == "text":
+        rows["minItems"] = 1  # graphs over text refuse none
+    return {"anyOf": [row, rows]}
 
 
 def schema_of_answers(method: Method, signature: Signature) -> Schema:
@@ -140,10 +143,24 @@ def openapi(service: Service, *, title: str = "Models", version: str = "1") -> d
     }
     # Without a prefix of its own it may be mounted anywhere: beside this document, which is below the same path.
     document["servers"] = [{"url": prefix if prefix and prefix != "/" else "."}]
+    _describe_guard(service, paths)
     if service.settings.tokens:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
     return document
+
+
+def _describe_guard(service: Service, paths: dict[str, Any]) -> None:
+    """Say of every page that is not public how it refuses, whose form is its protocol's."""
+    refusals: dict[str, Any] = {}
+    if service.settings.tokens:
+        refusals["401"] = {"description": "There is no valid token"}
+    if service.settings.guard is not None:
+        refusals["403"] = {"description": "The app's guard refused the request"}
+    for item in paths.values():
+        for operation in item.values():
+            if operation.get("security") != []:
+                operation["responses"] = refusals | operation["responses"]
 
 
 def rows_paths(service: Service) -> dict[str, Any]:
@@ -157,7 +174,10 @@ def rows_paths(service: Service) -> dict[str, Any]:
                 "operationId": f"describe_{_identifier(name)}",
                 "summary": f"Describe the model {name}",
                 "tags": [name],
-                "responses": {"200": {"description": "Its methods and fields"}},
+                "responses": {
+                    "200": {"description": "Its methods and fields"},
+                    **_refused("500", "503"),
+                },
             },
             "post": _operation(name, methods[0], signature, main=True),
         }
@@ -239,19 +259,13 @@ PROBLEM: Schema = {
 def _operation(name: str, method: str, signature: Signature, *, main: bool) -> dict[str, Any]:
     found = signature.method(method)
     answers = {} if found is None else schema_of_answers(found, signature)
-    problem = {
-        "content": {
-            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-        }
-    }
     responses: dict[str, Any] = {
         "200": {
             "description": "One answer for each row",
             "content": {"application/json": {"schema": answers}},
         }
     }
-    for status, text in _PROBLEMS.items():
-        responses[status] = {"description": text, **problem}
+    responses |= _refused(*_PROBLEMS)
     identifier = _identifier(name) if main else f"{_identifier(name)}_{_identifier(method)}"
     return {
         "operationId": f"answer_{identifier}",
@@ -263,6 +277,11 @@ def _operation(name: str, method: str, signature: Signature, *, main: bool) -> d
         },
         "responses": responses,
     }
+
+
+def _refused(*statuses: str) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
 
 
 def _identifier(name: str) -> str:
@@ -280,7 +299,7 @@ def _row(signature: Signature) -> Schema:
     if signature.container == "tensors" and signature.inputs:
         by_name: Schema = {
             "type": "object",
-            "properties": {spec.name: _value(spec) for spec in signature.inputs},
+            "properties": {spec.name: _taken(spec) for spec in signature.inputs},
             "required": [
                 spec.name for spec in signature.inputs if not isinstance(spec, OptionalSpec)
             ],
@@ -288,26 +307,32 @@ def _row(signature: Signature) -> Schema:
         }
         if len(signature.inputs) > 1:
             return by_name
-        return {"anyOf": [_value(signature.inputs[0]), by_name]}
+        return {"anyOf": [_taken(signature.inputs[0]), by_name]}
     return {}
 
 
 def _by_name(signature: Signature) -> Schema:
     known = any(item.input is not None for item in signature.fields)
+    dtypes = {spec.name: spec.dtype for spec in signature.inputs if isinstance(spec, TensorSpec)}
     return {
         "type": "object",
-        "properties": {item.name: _field_schema(item) for item in signature.fields},
+        "properties": {
+            item.name: _field_schema(item, dtypes.get(item.input or ""))
+            for item in signature.fields
+        },
         "required": [item.name for item in signature.fields if item.input is not None or not known],
         "additionalProperties": False,
     }
 
 
-def _field_schema(item: Field) -> Schema:
+def _field_schema(item: Field, dtype: str | None) -> Schema:
     if item.categories is not None and item.unknown == "refuse":
         values: list[Any] = list(item.categories)
         return {"enum": values if item.missing == "refuse" else [*values, None]}
     kind: Any = _FIELD_TYPES[item.dtype]
     schema: Schema = {"type": kind if item.missing == "refuse" else [kind, "null"]}
+    if item.dtype in ("int", "float") and not item.categories:
+        schema |= _range(dtype, whole=item.dtype == "int")
     if item.categories:
         schema["examples"] = list(item.categories[:5])
     return schema
@@ -323,6 +348,39 @@ def _field(item: Field) -> dict[str, Any]:
         described["categories"] = list(item.categories)
         described["takes_other_categories"] = item.unknown == "allow"
     return described
+
+
+def _range(dtype: str | None, *, whole: bool = False) -> Schema:
+    """Between which numbers all fit; beyond, floats hold some whole ones and not others."""
+    try:
+        kind = np.dtype(dtype or "").kind
+    except TypeError:
+        return {}
+    if kind in "iu":
+        limits = np.iinfo(dtype)
+        return {"minimum": int(limits.min), "maximum": int(limits.max)}
+    if kind != "f" or (dtype == "float64" and not whole):
+        return {}
+    limits = np.finfo(dtype)
+    if whole:
+        most = 2 ** (limits.nmant + 1)
+        return {"minimum": -most, "maximum": most}
+    # What is rounded to the greatest float still fits.
+    end = float(limits.max) + 2.0 ** (limits.maxexp - limits.nmant - 2)
+    return {"exclusiveMinimum": -end, "exclusiveMaximum": end}
+
+
+def _taken(spec: ValueSpec) -> Schema:
+    """A tensor of a request: its numbers fit the dtype, and no list hides the axes inside it by being empty."""
+    schema = _value(spec)
+    inner = schema
+    while inner.get("type") == "array":
+        if inner["items"].get("type") == "array":
+            inner["minItems"] = max(1, inner.get("minItems", 1))
+        inner = inner["items"]
+    if isinstance(spec, TensorSpec) and inner.get("type") in ("number", "integer"):
+        inner |= _range(spec.dtype)
+    return schema
 
 
 def _value(spec: ValueSpec) -> Schema:
@@ -356,9 +414,13 @@ def _answers(method: Method, signature: Signature) -> Schema:
         if dtype is None:
             return {}
         if method.shape is None:
-            return _value(TensorSpec("", dtype, spec.shape)) if isinstance(spec, TensorSpec) else {}
+            if not isinstance(spec, TensorSpec):
+                return {}
+            return _number_or_null(_value(TensorSpec("", dtype, spec.shape)))
         return _number_or_null(_value(TensorSpec("", dtype, (None, *method.shape))))
-    parts = [_value(outputs[name]) if name in outputs else {} for name in method.outputs]
+    parts = [
+        _number_or_null(_value(outputs[name])) if name in outputs else {} for name in method.outputs
+    ]
     if method.form == "dict":
         keys = method.outputs if method.keys is None else method.keys
         return {"type": "object", "properties": dict(zip(keys, parts, strict=False))}

@@ -137,9 +137,22 @@ def test_categories_are_listed_where_others_are_refused() -> None:
     assert row["required"] == ["city", "size", "kind"]
 
 
+def test_whole_numbers_that_the_models_floats_cannot_hold() -> None:
+    fields = (Field("n", "int", "x"), Field("f", "float", "x"), Field("s", "int", "y"))
+    inputs = (TensorSpec("x", "float32", ("N", 2)), TensorSpec("y", "int8", ("N", 1)))
+    method = Method("predict", ("z",))
+    row = schema_of_rows(Signature(inputs, (), (method,), fields, "dataframe"))["anyOf"][0]
+    limits = {name: item.get("maximum") for name, item in row["properties"].items()}
+    assert limits == {"n": 2**24, "f": None, "s": 127}
+    assert row["properties"]["f"]["exclusiveMaximum"] == pytest.approx(3.4028e38, rel=1e-3)
+
+
 def test_texts_and_tensors() -> None:
     assert schema_of_rows(_signature(container="text")) == {
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        "anyOf": [
+            {"type": "string"},
+            {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        ]
     }
     image = TensorSpec("image", "float32", ("N", 3, 2))
     one = schema_of_rows(Signature((image,), (), (Method("__call__", ("y",)),)))
@@ -147,6 +160,8 @@ def test_texts_and_tensors() -> None:
     assert validator.is_valid([[[1, 2], [3, 4], [5, 6]]])
     assert validator.is_valid({"image": [[[1, 2], [3, 4], [5, 6]]]})
     assert not validator.is_valid([[[1, 2], [3, 4]]])
+    assert not validator.is_valid([])
+    assert not validator.is_valid([[[1, 2], [3, 4], [5, 1e39]]])
     two = schema_of_rows(
         Signature((image, TensorSpec("mask", "int64", ("N",))), (), (Method("__call__", ("y",)),))
     )
@@ -160,7 +175,8 @@ def test_texts_and_tensors() -> None:
         (Method("predict_proba", ("y",), dtype="float64", shape=(2,)), [[0.5, 0.5]]),
         (Method("predict", ("y",), form="labels", labels=Labels((True, False), "bool")), [True]),
         (Method("__call__", ("y", "z"), form="dict", keys=("a", "b")), {"a": [1.0], "b": [2]}),
-        (Method("__call__", ("y", "z"), form="tuple"), [[1.0], [2]]),
+        (Method("__call__", ("y", "z"), form="tuple"), [[1.0, None], [2]]),
+        (Method("__call__", ("y",)), [1.0, None]),
     ],
 )
 def test_every_form_of_answer(method: Method, answer: Any) -> None:

@@ -13,6 +13,9 @@ from infersdk.web.service import Service
 from infersdk.web.settings import Settings
 from tests.web.conftest import Trained
 
+# What servers and schemathesis import.
+collect_ignore = ["served_app.py", "schemathesis_checks.py"]
+
 PROTOCOLS = ("rows", "oip", "invocations")
 
 
