@@ -113,6 +113,26 @@ def test_the_hosts_own_span_is_the_parent(how: str, on: Telemetry, predictors: P
     assert [child.name for child in children(on.spans(), span)] == ["infersdk.predict"]
 
 
+def test_fastapis_own_span_is_the_parent(on: Telemetry, predictors: Predictors) -> None:
+    import inspect
+
+    fastapi = pytest.importorskip("fastapi")
+    if "telemetry" not in inspect.signature(fastapi.FastAPI.__init__).parameters:
+        pytest.skip("this FastAPI makes no spans by itself")
+    from fastapi.testclient import TestClient
+
+    from infersdk.web.fastapi import InferSDK
+
+    host = fastapi.FastAPI(telemetry={"tracer_provider": on.tracer_provider})
+    InferSDK(host, models=predictors, url_prefix="/models", opentelemetry=True)
+    client = TestClient(host)
+    assert client.post("/models/iris", content=ROW, headers=SAMPLED).status_code == 200
+    span = server_span(on)
+    assert span.context is not None
+    assert span.context.trace_id == int(TRACE_ID, 16)
+    assert [child.name for child in children(on.spans(), span)] == ["infersdk.predict"]
+
+
 def test_what_a_client_makes_up_is_in_no_name(on: Telemetry, predictors: Predictors) -> None:
     service = Service(predictors, Settings(opentelemetry=True))
     for request, body, status, name in (
