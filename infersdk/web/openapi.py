@@ -352,21 +352,23 @@ def _field(item: Field) -> dict[str, Any]:
 
 def _range(dtype: str | None, *, whole: bool = False) -> Schema:
     """Between which numbers all fit; beyond, floats hold some whole ones and not others."""
+    if dtype is None:
+        return {}
     try:
-        kind = np.dtype(dtype or "").kind
+        kind = np.dtype(dtype).kind
     except TypeError:
         return {}
     if kind in "iu":
-        limits = np.iinfo(dtype)
-        return {"minimum": int(limits.min), "maximum": int(limits.max)}
+        integers = np.iinfo(dtype)
+        return {"minimum": int(integers.min), "maximum": int(integers.max)}
     if kind != "f" or (dtype == "float64" and not whole):
         return {}
-    limits = np.finfo(dtype)
+    floats = np.finfo(dtype)
     if whole:
-        most = 2 ** (limits.nmant + 1)
+        most = 2 ** (floats.nmant + 1)
         return {"minimum": -most, "maximum": most}
     # What is rounded to the greatest float still fits.
-    end = float(limits.max) + 2.0 ** (limits.maxexp - limits.nmant - 2)
+    end = float(floats.max) + 2.0 ** (floats.maxexp - floats.nmant - 2)
     return {"exclusiveMinimum": -end, "exclusiveMaximum": end}
 
 
