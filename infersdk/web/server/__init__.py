@@ -83,6 +83,7 @@ def serve(
         prepared = prepare(options, Path(folder))
         from infersdk.web.server.processes import Server
 
+        _probe(options.host, options.port)  # that may have taken long
         Server(options, prepared, Path(folder)).run(lambda: announce(options, prepared))
 
 

@@ -111,7 +111,7 @@ class WorkerApp(RSGIApp):
             loop.run_until_complete(self._all_workers.start())
         self._arrivals.watch(loop)
         _end_with_the_parent(loop, self._options.graceful_timeout_s)
-        logger.info("worker is ready")
+        loop.call_soon(logger.info, "worker is ready")  # when it listens, after this
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """End: every request was answered, and no further one is taken."""

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,7 @@ def launch(
         serving = re.search(r"serving at https?://\S+?:(\d+)", said)
         assert serving is not None, f"{' '.join(arguments)} did not start:\n{said[-4000:]}"
         server.port = int(serving[1])
+        assert poll_until(partial(_listens, server.port)), said[-4000:]
         yield server
     finally:
         if process.poll() is None:
@@ -134,6 +137,14 @@ def launch(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def run_to_the_end(
