@@ -65,14 +65,17 @@ class RSGIApp:
                 if refusal is not None:
                     _send(protocol, refusal, http_method)
                     return
-            if length is not None:
-                body = await protocol()
-            else:
-                try:
+            try:
+                if length is not None:
+                    body = await protocol()
+                else:
                     body = await collect(protocol, self._infer.settings.max_body_bytes)
-                except ProblemError as problem:
-                    _send(protocol, self._service.refuse(request, problem), http_method)
-                    return
+            except ProblemError as problem:
+                _send(protocol, self._service.refuse(request, problem), http_method)
+                return
+            except Exception:  # RSGIProtocolClosed and its like: the client went away while it sent
+                _send(protocol, GONE, http_method)
+                return
 
         async def disconnected() -> bool:
             await protocol.client_disconnect()
