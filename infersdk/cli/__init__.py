@@ -1,4 +1,4 @@
-"""The command ``infersdk``: doctor, convert, info and init.
+"""The command ``infersdk``: serve, doctor, convert, info and init.
 
 Typer and rich come with the extra ``cli``; everything else of infersdk works without them. What a command
 finds out is made by plain functions (:mod:`~infersdk.cli.environment`,

@@ -28,7 +28,17 @@ __all__ = ["HOSTS", "Project", "ProjectModel", "new_project", "opened_model"]
 
 HOSTS = ("flask", "django", "fastapi")
 
-_RESERVED = ("health", "invocations", "metrics", "openapi.json", "ping", "v2")
+_RESERVED = (
+    "health",
+    "invocations",
+    "metrics",
+    "models",
+    "openapi.json",
+    "ping",
+    "serving-endpoints",
+    "v2",
+    "version",
+)
 """What models cannot be called: routes have these names."""
 
 _SUFFIX = ".tmpl"

@@ -15,7 +15,7 @@ from infersdk.monitor.exemplars import Exemplar, Exemplars
 from infersdk.monitor.families import Buckets, Family, Labels, check_labels, families, number
 from infersdk.monitor.snapshot import MetricsSource, RequestMetrics
 
-__all__ = ["CONTENT_TYPES", "Format", "negotiate", "render"]
+__all__ = ["CONTENT_TYPES", "Format", "negotiate", "render", "write"]
 
 Format = Literal["text", "openmetrics"]
 
@@ -69,7 +69,7 @@ def render(
     models = source.metrics()
     listed = families(models, exemplars=exemplars, requests=requests)
     listed += alias_families(models, aliases)
-    return _write(listed, constant, format), CONTENT_TYPES[format]
+    return write(listed, constant, format), CONTENT_TYPES[format]
 
 
 def negotiate(accept: str | None) -> Format:
@@ -108,7 +108,17 @@ def _weight(parameters: Mapping[str, str]) -> float:
     return weight if 0 <= weight <= 1 else 0.0
 
 
-def _write(listed: Sequence[Family], constant: Labels, format: Format) -> bytes:
+def write(listed: Sequence[Family], constant: Labels, format: Format) -> bytes:
+    """Write families that were collected already.
+
+    Parameters
+    ----------
+    listed : sequence of Family
+        Those without a series are left out.
+    constant : Labels
+        Added to every series.
+    format : {"text", "openmetrics"}
+    """
     lines: list[str] = []
     for family in listed:
         if not family.series:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from infersdk._native import set_call_observer
 from infersdk.errors import MissingDependencyError
 from infersdk.monitor.snapshot import MetricsSource, ModelMetrics
+from infersdk.monitor.sources import all_sources
 
 try:
     from opentelemetry import metrics, trace
@@ -84,7 +84,7 @@ def instrument(
             )
         return
     if predictors is None:
-        sources: Callable[[], Iterable[MetricsSource]] = _all_predictors
+        sources: Callable[[], Iterable[MetricsSource]] = all_sources
     else:
         given = tuple(predictors) if isinstance(predictors, Sequence) else (predictors,)
         for one in given:
@@ -165,13 +165,6 @@ class InferSDKInstrumentor:
     def uninstrument(self, **others: Any) -> None:
         """See :func:`uninstrument`."""
         uninstrument()
-
-
-def _all_predictors() -> Iterable[MetricsSource]:
-    # They are above this room. Where nobody has imported them there are none.
-    registry: Any = sys.modules.get("infersdk.predictors.registry")
-    found: Iterable[MetricsSource] = () if registry is None else registry.all_predictors()
-    return found
 
 
 def _real(provider: MeterProvider | None) -> MeterProvider:

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 
 from infersdk.errors import ClosedError, UnknownModelError
 from infersdk.monitor.snapshot import ModelMetrics
+from infersdk.monitor.sources import add_source
 from infersdk.predictors.config import ModelConfig
 from infersdk.predictors.server_process import (
     after_fork_in_workers,
@@ -68,7 +69,7 @@ class Predictors(Mapping[str, Predictor]):
         self._open: dict[str, Predictor] = {}
         self._owned: set[str] = set()
         self._unloaded: set[str] = set()
-        self._errors: dict[str, BaseException] = {}
+        self._errors: dict[str, str] = {}
         self._overrides: dict[str, Predictor] = {}
         self._lock = threading.RLock()
         self._state: State = "new"
@@ -77,6 +78,7 @@ class Predictors(Mapping[str, Predictor]):
         for name, source in (models or {}).items():
             self.add(name, source)
         _all[id(self)] = self
+        add_source(self)
 
     # -- declaring -------------------------------------------------------------------------------
 
@@ -346,7 +348,9 @@ class Predictors(Mapping[str, Predictor]):
             predictor, owned = self._configs[name].open(name)
         except BaseException as error:
             error.add_note(f"while opening model `{name}`")
-            self._errors[name] = error
+            self._errors[name] = type(
+                error
+            ).__name__  # no more: a traceback would keep all of this alive
             raise
         self._errors.pop(name, None)
         if owned:
@@ -363,7 +367,9 @@ class Predictors(Mapping[str, Predictor]):
             predictor.warm_up(self._configs[name].warm_up_rows)
         except BaseException as error:
             error.add_note(f"while warming up model `{name}`")
-            self._errors[name] = error
+            self._errors[name] = type(
+                error
+            ).__name__  # no more: a traceback would keep all of this alive
             raise
         self._errors.pop(name, None)
         self._warm[name] = pid
@@ -412,7 +418,7 @@ class Predictors(Mapping[str, Predictor]):
         for name in self._configs:
             error = self._errors.get(name)
             if error is not None:
-                models[name] = {"state": "failed", "error": type(error).__name__}
+                models[name] = {"state": "failed", "error": error}
             elif self.is_open(name):
                 models[name] = {"state": "open"}
             elif name in self._unloaded:

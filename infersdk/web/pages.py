@@ -32,7 +32,8 @@ class Pages(Protocol):
     """Answers ``GET`` of ``/health/live|ready|startup``, ``/openapi.json`` and, if it is on, ``/metrics``."""
 
     name = "pages"
-    reserved = frozenset({"health", "openapi.json", "metrics"})
+    # "ping" also without its protocol: hosts leave it open to everybody, which a model must not be.
+    reserved = frozenset({"health", "openapi.json", "metrics", "ping"})
 
     def route(self, http_method: str, parts: tuple[str, ...]) -> Page | None:
         """See :class:`infersdk.web.protocol.Protocol`."""

@@ -7,6 +7,7 @@ written once for every host.
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -113,7 +114,8 @@ class Protocol(ABC):
     """First parts of paths that are its own: no model can be called so."""
 
     def __init__(self, service: Service) -> None:
-        self.service = service
+        # Its protocols must not keep a Service alive: an app that is dropped takes its models along at once.
+        self.service: Service = weakref.proxy(service)
 
     @abstractmethod
     def route(self, http_method: str, parts: tuple[str, ...]) -> Page | Inference | None:

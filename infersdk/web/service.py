@@ -335,6 +335,22 @@ class Service:
         route = Inference(self._rows, name, method)
         return await self._ainfer(route, request, body, perf_counter())
 
+    async def ainfer(self, route: Inference, request: Request, body: bytes | bytearray) -> Reply:
+        """Answer a request that a protocol's own server has routed and let through, as gRPC's.
+
+        Parameters
+        ----------
+        route : Inference
+        request : Request
+        body : bytes or bytearray
+
+        Returns
+        -------
+        Reply
+            Raises nothing but CancelledError.
+        """
+        return await self._ainfer(route, request, body, perf_counter())
+
     # -- routes ----------------------------------------------------------------------------------
 
     def route(self, request: Request) -> Route | None:

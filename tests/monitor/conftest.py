@@ -10,6 +10,8 @@ import pytest
 import infersdk
 from infersdk import Batching, Execution, Predictor
 
+collect_ignore = ["otel_app.py"]
+
 EXECUTION = Execution(calibration_s=0.05)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from time import perf_counter
 from typing import Any
 
 import grpc
@@ -182,7 +181,7 @@ class InferenceService:
         call = _InferCall(self._service, message, raw, context.time_remaining())
         route = Inference(call, message.model_name)
         # The service's own way of a request: its limits, its deadline, and word to its observers.
-        reply = await self._service._ainfer(route, request, body, perf_counter())
+        reply = await self._service.ainfer(route, request, body)
         if call.refusal is not None:
             raise RefusedError(call.refusal)
         request_id = dict(reply.headers).get("x-request-id")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from infersdk.monitor.aliases import alias_families
 from infersdk.monitor.exemplars import Exemplars
-from infersdk.monitor.exposition import _write, negotiate
+from infersdk.monitor.exposition import negotiate, write
 from infersdk.monitor.families import Family, families
 from infersdk.monitor.snapshot import ModelMetrics, RequestMetrics
 from infersdk.web.problems import Reply
@@ -165,4 +165,4 @@ def page_of(
             series = whole.setdefault(family.name, family._replace(series=[])).series
             pid = ("pid", str(counts.pid))
             series.extend(((*labels, pid), value) for labels, value in family.series)
-    return _write(list(whole.values()), (), negotiate(accept))
+    return write(list(whole.values()), (), negotiate(accept))

@@ -200,8 +200,11 @@ def test_no_rows(service: Service, iris: Trained) -> None:
 
 
 def test_a_timeout_of_the_clients() -> None:
-    with FakePredictor(0, fields=["x"], latency_s=0.3) as fake:
-        service = Service(Predictors({"fake": fake}), Settings(protocols=("oip",)))
+    with (
+        FakePredictor(0, fields=["x"], latency_s=0.3) as fake,
+        Predictors({"fake": fake}) as predictors,
+    ):
+        service = Service(predictors, Settings(protocols=("oip",)))
         content = {
             "inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [1]}],
             "parameters": {"timeout": 20_000},
