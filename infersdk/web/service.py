@@ -37,7 +37,7 @@ from infersdk.web.protocols import protocol_class
 from infersdk.web.protocols.rows import JSON, RowsProtocol
 from infersdk.web.request import Header, Request
 from infersdk.web.settings import Settings
-from infersdk.web.tracing import TracedCalls, trace_requests
+from infersdk.web.tracing import keep_exemplar, trace_requests
 
 __all__ = ["JSON", "Header", "Reply", "Request", "Service"]
 
@@ -45,6 +45,9 @@ logger = logging.getLogger("infersdk.web")
 
 _MOST_ROUTES = 1024
 """Remembered; methods are not looked up here, so clients can make up any number."""
+
+_LONGEST_ROUTE = 512
+"""Characters of a path that is remembered."""
 
 _UNPACKED_HERE_BYTES = 2**16
 """Larger compressed bodies are unpacked in a thread, not on the event loop."""
@@ -101,6 +104,7 @@ class Service:
         self._guard = Guard(settings.tokens, settings.guard)
         self._is_guarded = self._guard.asks
         self._observers: tuple[Observer, ...] = ()
+        self._is_observed = settings.metrics
         self.requests: RequestCounts | None = None
         self.exemplars: Exemplars | None = None
         self._start_observing()
@@ -111,9 +115,7 @@ class Service:
     def _start_observing(self) -> None:
         if self.settings.metrics:
             self.requests = RequestCounts()
-            self.observe(self.requests)
             self.exemplars = Exemplars()
-            self.observe(TracedCalls(self.exemplars))
         self._gives_ids = self.settings.access_log
         if self.settings.access_log:
             self.observe(AccessLog())
@@ -129,6 +131,7 @@ class Service:
             Takes an :class:`infersdk.web.outcome.Outcome`.
         """
         self._observers = (*self._observers, observer)
+        self._is_observed = True
 
     def mounted_at(self, url_prefix: str) -> Service:
         """The same, for a description of the routes below another prefix.
@@ -262,7 +265,7 @@ class Service:
         request : Request
         body : bytes or bytearray
         """
-        started = perf_counter() if self._observers else 0.0
+        started = perf_counter() if self._is_observed else 0.0
         route: Route | None = None
         try:
             route = self._route(request)
@@ -283,7 +286,7 @@ class Service:
         request, body
             As for :meth:`handle`.
         """
-        started = perf_counter() if self._observers else 0.0
+        started = perf_counter() if self._is_observed else 0.0
         route: Route | None = None
         try:
             route = self._route(request)
@@ -369,7 +372,9 @@ class Service:
         found = self._routes.get((request.method, request.path))
         if found is None:
             found = self._read_route(request.method, request.path)
-            if len(self._routes) < _MOST_ROUTES:
+            if len(request.path) <= _LONGEST_ROUTE:
+                if len(self._routes) >= _MOST_ROUTES:
+                    self._routes.clear()  # of made-up ones, which would be there for good
                 self._routes[request.method, request.path] = found
         return found
 
@@ -535,7 +540,7 @@ class Service:
             request_id = new_request_id()
         if request_id is not None:
             reply = reply._replace(headers=(*reply.headers, ("x-request-id", request_id)))
-        if self._observers:
+        if self._is_observed:
             seconds = perf_counter() - started if started else 0.0
             self._tell(request, reply, route, len(body), seconds, call, request_id)
         return reply
@@ -550,12 +555,19 @@ class Service:
         call: Call | None,
         request_id: str | None,
     ) -> None:
+        protocol = "" if route is None else route.protocol.name
         model = None
         if isinstance(route, Inference) and route.model in self.predictors:
             model = route.model
+        if self.requests is not None:
+            self.requests.add(protocol, model or "", reply.status)
+        if self.exemplars is not None and model and call is not None and reply.status == 200:
+            keep_exemplar(self.exemplars, request, model, call.methods[0], seconds)
+        if not self._observers:
+            return
         outcome = Outcome(
             request,
-            "" if route is None else route.protocol.name,
+            protocol,
             model,
             None if call is None else call.methods[0],
             reply.status,

@@ -124,3 +124,21 @@ def test_what_was_meant_is_looked_for_a_few_times_only(
         assert (status, len(reply) < 50_000) == (422, True)
         assert 0 < len(searched) <= 100
         assert max(searched) <= 80
+
+
+def test_paths_that_clients_make_up_take_no_memory(make_service: Callable[..., Service]) -> None:
+    """Nor the place of those that are asked for every day."""
+    service = make_service()
+    held = service._routes
+
+    def ask(path: str) -> int:
+        headers = {"content-type": "application/json"}
+        return service.handle(Request("POST", path, headers.get), b"[1, 2, 3, 4]").status
+
+    for number in range(3000):
+        assert ask(f"/iris/{number}") == 404
+        assert len(held) <= 1024
+    assert ask("/iris/predict") == 200
+    assert ("POST", "/iris/predict") in held
+    assert ask("/iris/" + "x" * 60_000) == 404
+    assert max(len(path) for _, path in held) <= 512
