@@ -67,9 +67,17 @@ class RequestCounts:
         self._lock = threading.Lock()
         self._counted: dict[tuple[str, str, int], int] = {}
 
-    def __call__(self, outcome: Outcome) -> None:
-        """Count one: an Observer."""
-        key = outcome.protocol, outcome.model or "", outcome.status
+    def add(self, protocol: str, model: str, status: int) -> None:
+        """Count a request.
+
+        Parameters
+        ----------
+        protocol : str
+        model : str
+            Empty where none that is declared was asked.
+        status : int
+        """
+        key = protocol, model, status
         with self._lock:
             self._counted[key] = self._counted.get(key, 0) + 1
 

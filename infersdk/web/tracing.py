@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from infersdk.monitor.current_trace import current_trace
 from infersdk.monitor.exemplars import Exemplars
-from infersdk.web.outcome import Outcome, trace_of
+from infersdk.web.outcome import trace_of
 from infersdk.web.problems import Reply
 from infersdk.web.protocol import Inference, Page
 from infersdk.web.request import Request
@@ -15,7 +16,7 @@ from infersdk.web.request import Request
 if TYPE_CHECKING:
     from infersdk.web.service import Service
 
-__all__ = ["TracedCalls", "trace_ids", "trace_requests"]
+__all__ = ["keep_exemplar", "trace_ids", "trace_requests"]
 
 
 def trace_ids(request: Request) -> tuple[str, str] | tuple[None, None]:
@@ -32,26 +33,30 @@ def trace_ids(request: Request) -> tuple[str, str] | tuple[None, None]:
     return (None, None) if sent is None else (sent.trace_id, sent.parent_id)
 
 
-class TracedCalls:
-    """Keeps answered requests of sampled traces as exemplars: an Observer.
-
-    An exemplar's seconds are the request's, from its whole body to its whole reply.
+def keep_exemplar(
+    exemplars: Exemplars, request: Request, model: str, method: str, seconds: float
+) -> None:
+    """Keep an answered request as an exemplar, if it belongs to a sampled trace.
 
     Parameters
     ----------
     exemplars : Exemplars
+    request : Request
+    model, method : str
+    seconds : float
+        The request's, from its whole body to its whole reply.
     """
+    # Asking for the current span costs more than all else here; without the SDK there is none to be had.
+    trace = current_trace() if _SDK in sys.modules else None
+    if trace is None and request.header("traceparent") is not None:
+        sent = trace_of(request)
+        if sent is not None and sent.is_sampled:
+            exemplars.record(model, method, seconds, sent.trace_id)
+    elif trace is not None and trace.is_sampled:
+        exemplars.record(model, method, seconds, trace.trace_id)
 
-    def __init__(self, exemplars: Exemplars) -> None:
-        self._exemplars = exemplars
 
-    def __call__(self, outcome: Outcome) -> None:
-        """Keep it, if it is one."""
-        if outcome.status != 200 or outcome.model is None or outcome.method is None:
-            return
-        trace = current_trace() or trace_of(outcome.request)
-        if trace is not None and trace.is_sampled:
-            self._exemplars.record(outcome.model, outcome.method, outcome.seconds, trace.trace_id)
+_SDK = "opentelemetry.sdk.trace"
 
 
 def trace_requests(service: Service) -> dict[str, Callable[..., Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import infersdk
 from infersdk.errors import ClosedError
-from infersdk.predictors import Predictors, current_predictors
+from infersdk.predictors import Predictors, current_predictors, registry
 from tests.web.django import sources
 
 pytestmark = pytest.mark.usefixtures("django_project")
@@ -113,7 +114,11 @@ def test_other_models_of_the_process_do_not_hide_the_projects(folder: Path) -> N
     others.close()
 
 
-def test_a_project_without_models_leaves_the_word_to_others(folder: Path) -> None:
+def test_a_project_without_models_leaves_the_word_to_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Those of other tests, which nobody has closed.
+    monkeypatch.setattr(registry, "_all", weakref.WeakValueDictionary())
     with overridden(INFERSDK={}), Predictors({"other": folder / "iris.onnx"}):
         assert list(current_predictors) == ["other"]
 
