@@ -3,6 +3,7 @@
 Two of its own are too strict here, and stand below with what the document does not say:
 
 * Models take truth values as the numbers 0 and 1, and these as truth values. The document does not invite to it.
+* Beyond the whole numbers that a model's floats hold all, they hold some: those are taken.
 * In a tensor the number of values goes with the shape, and in CSV the number of cells with the columns; no JSON Schema
   says such a thing. These bodies may be refused, as bodies that do not fit.
 """
@@ -27,7 +28,7 @@ def negative_data_but_for_truth_values(ctx: Any, response: Any, case: Any) -> bo
     try:
         return negative_data_rejection(ctx, response, case)
     except Failure:
-        if _fits_leniently(case):
+        if response.status_code == 413 or _fits_leniently(case):
             return None
         raise
 
@@ -62,8 +63,19 @@ def _is_truth_value(checker: Any, value: Any) -> bool:
     return isinstance(value, (bool, int, float)) and value in (0, 1)
 
 
+def _if_inexact(keyword: str) -> Any:
+    plain = Draft202012Validator.VALIDATORS[keyword]
+
+    def check(validator: Any, limit: Any, value: Any, schema: Any) -> Any:
+        if not isinstance(value, int) or int(float(value)) != value:
+            yield from plain(validator, limit, value, schema)
+
+    return check
+
+
 _LENIENT = validators.extend(
     Draft202012Validator,
+    {"minimum": _if_inexact("minimum"), "maximum": _if_inexact("maximum")},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
         {"number": _is_number, "integer": _is_whole, "boolean": _is_truth_value}
     ),
