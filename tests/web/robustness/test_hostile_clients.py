@@ -84,8 +84,9 @@ ATTACKS = {
     ),
     "long path": Attack(*_whole("/" + "a" * 7000, b"{}", _JSON), (400, 404, 414, 0)),
     "odd path": Attack(*_whole("/%ff%00/..%2f", b"{}", _JSON), (400, 404)),
+    # Granian gives no header that is no text; without a word on its type, a body is JSON.
     "bytes in headers": Attack(
-        *_whole("/mixed", _BODY, "content-type: \xff\xfe", "x-request-id: \xff"), (400, 415, 0)
+        *_whole("/mixed", _BODY, "content-type: \xff\xfe", "x-request-id: \xff"), (200, 400, 415, 0)
     ),
     "noise": Attack("\x16\x03\x01\x02\r\n\r\n", (os.urandom(500),), (400, 404, 0)),
 }
