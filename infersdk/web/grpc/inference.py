@@ -236,6 +236,9 @@ class _InferCall(Protocol):
         parameters = parameters_of(message.parameters)
         methods = self.service.methods(inference.model)
         bound = bind(predictor, methods, tensors, requested, parameters)
+        max_rows = self.service.settings.max_rows
+        if bound.n_rows is not None and bound.n_rows > max_rows:
+            raise too_many_rows(bound.n_rows, max_rows)
         raw = bool(self._raw) or not tensors
 
         def write(answers: list[Any]) -> Reply:

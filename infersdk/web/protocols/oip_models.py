@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infersdk.binding.columns import Columns
 from infersdk.binding.refusals import describe
 from infersdk.errors import InputError
@@ -305,6 +308,22 @@ def _tensor(output: _Output, answer: Any) -> Tensor:
     return to_tensor(output.name, answer if output.part is None else answer[output.part])
 
 
+def _batch_rows(signature: Signature, arrays: Mapping[str, NDArray[Any]]) -> int | None:
+    """The longest first axis of which the model leaves the length open: what a limit of rows is about."""
+    lengths = [
+        len(arrays[spec.name])
+        for spec in signature.inputs
+        if isinstance(spec, TensorSpec)
+        and spec.shape
+        and not isinstance(spec.shape[0], int)
+        and arrays.get(spec.name, _NO_ARRAY).ndim
+    ]
+    return max(lengths, default=None)
+
+
+_NO_ARRAY = np.array(0)
+
+
 def _rows(predictor: Predictor, inputs: Sequence[Tensor]) -> tuple[Any, int | None]:
     signature = predictor.signature
     arrays = {tensor.name: tensor.data for tensor in inputs}
@@ -316,7 +335,7 @@ def _rows(predictor: Predictor, inputs: Sequence[Tensor]) -> tuple[Any, int | No
     if signature.container == "tensors":
         if not signature.inputs and len(inputs) == 1:
             return inputs[0].data, None  # what the model takes is known to itself alone
-        return arrays, None
+        return arrays, _batch_rows(signature, arrays)
     first = inputs[0]
     if signature.container == "text":
         return _texts(predictor, inputs), len(first.data)

@@ -410,6 +410,8 @@ def test_too_many_rows(service: Service) -> None:
     # Before anything is made of them.
     tensor = {"name": "city", "datatype": "BYTES", "shape": [10**9], "data": []}
     assert infer(service, "mixed", {"inputs": [tensor]}).status == 413
+    # Of tensors too, along the axis whose length the model leaves open.
+    assert infer(service, "image", {"inputs": [_zeros(201, 1, 2)]}).status == 413
     wide = infer(service, "image", {"inputs": [_zeros(1, 201, 2)]})
     assert wide.status == 200
 
