@@ -557,7 +557,7 @@ class Service:
     ) -> None:
         protocol = "" if route is None else route.protocol.name
         model = None
-        if isinstance(route, Inference) and route.model in self.predictors:
+        if isinstance(route, Inference) and (call is not None or route.model in self.predictors):
             model = route.model
         if self.requests is not None:
             self.requests.add(protocol, model or "", reply.status)
