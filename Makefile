@@ -33,7 +33,7 @@ help:
 demo: .venv/.built
 	$(RUN) -m examples.demo $(if $(SERVE),--serve)
 
-test: native-test lint types .venv/.prometheus .venv-interop/.ready
+test: native-test lint types .venv/.prometheus .venv-interop/.ready .venv-mlflow/.ready
 	$(RUN) -m pytest -n $(PYTEST_WORKERS) --dist loadfile
 
 check: lint types .venv/.prometheus
@@ -51,8 +51,8 @@ docs: .venv/.built
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet --site-dir build/site
 
 # Clients of others, as their packages ship them; their pins would not fit into .venv.
-interop: .venv/.built .venv-interop/.ready
-	$(RUN) -m pytest -q tests/interop
+interop: .venv/.built .venv-interop/.ready .venv-mlflow/.ready
+	$(RUN) -m pytest -q tests/interop tests/web/protocols/test_invocations_mlflow.py
 
 lint: .venv/.built
 	$(RUN) -m ruff check
@@ -86,7 +86,7 @@ clean:
 
 # The real Prometheus, for its tests; without apt they are skipped.
 .venv/.prometheus: tests/monitor/get_prometheus | .venv/.created
-	tests/monitor/get_prometheus .venv/prometheus
+	tests/monitor/get_prometheus
 	touch $@
 
 # MLServer wants Python below 3.13; with another its tests are skipped.
@@ -96,6 +96,11 @@ clean:
 		$(PYTHON) -m venv .venv-interop && \
 		.venv-interop/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<; \
 	fi
+	touch $@
+
+.venv-mlflow/.ready: tests/interop/requirements-mlflow.txt | .venv/.created
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/python -m pip --disable-pip-version-check --quiet install --no-deps -r $<
 	touch $@
 
 .venv/.built: $(NATIVE) $(ENV)

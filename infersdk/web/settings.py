@@ -13,7 +13,7 @@ from infersdk.predictors.registry import Opening
 if TYPE_CHECKING:
     from infersdk.web.request import Request
 
-__all__ = ["METRICS_ALIASES", "PROTOCOLS", "Options", "Settings"]
+__all__ = ["Options", "Settings"]
 
 PROTOCOLS = {
     "rows": "infersdk.web.protocols.rows:RowsProtocol",

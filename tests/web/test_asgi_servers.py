@@ -114,6 +114,8 @@ def test_clients_that_hang_up_cancel_their_work(kind: str, iris: Any, tmp_path: 
             return found.get("running", 0) + found.get("queued_rows", 0)
 
         assert poll_until(lambda: under_way() == N_CALLS)
+        # Only then has the first been taken out of the queue.
+        assert poll_until(lambda: stats()["running"] > 0)
         running = stats()["running"]
         assert running < N_CALLS
         sockets.close()  # all clients go away

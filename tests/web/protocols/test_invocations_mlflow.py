@@ -1,9 +1,6 @@
 """MLflow itself decides: its scoring server's answers to the same bodies, and its client with a real server.
 
-It is in an environment of its own:
-
-    python -m venv .venv-mlflow
-    .venv-mlflow/bin/pip install mlflow-skinny==3.17.2 pandas scipy fastapi requests
+It is in an environment of its own, which ``make interop`` makes.
 """
 
 from __future__ import annotations
