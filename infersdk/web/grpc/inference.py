@@ -31,7 +31,14 @@ from infersdk.web.guard import Guard
 from infersdk.web.problems import ProblemError, Reply
 from infersdk.web.protocol import Access, Call, Inference, Page, Protocol
 from infersdk.web.protocols.oip_binary import too_many_rows
-from infersdk.web.protocols.oip_models import VERSION, bind, config, metadata
+from infersdk.web.protocols.oip_models import (
+    VERSION,
+    bind,
+    config,
+    metadata,
+    most_inputs,
+    timeout_s_of,
+)
 from infersdk.web.protocols.oip_statistics import statistics
 from infersdk.web.request import Request
 from infersdk.web.service import Service
@@ -247,7 +254,7 @@ class _InferCall(Protocol):
             )
             return Reply(200, write_response(response, bound.write(answers), raw=raw), ())
 
-        timeout_s = _shorter(self._timeout_s, parameters.get("timeout"))
+        timeout_s = _shorter(self._timeout_s, timeout_s_of(parameters))
         return Call(bound.rows, bound.methods, write, bound.n_rows, timeout_s)
 
     def refuse(self, error: BaseException, errors: Sequence[InputError] = ()) -> Reply:
@@ -259,10 +266,8 @@ class _InferCall(Protocol):
 def _check_size(message: Any, signature: Signature, max_rows: int) -> None:
     """Before anything is made of what it says."""
     inputs = message.inputs
-    most = len(signature.fields) or len(signature.inputs)
-    if signature.container == "text":
-        most = 1
-    if most and len(inputs) > most:
+    most = most_inputs(signature)
+    if most is not None and len(inputs) > most:
         raise InputError.mismatch(expected=f"up to {most} inputs", given=f"{len(inputs):,}")
     if signature.container == "tensors":
         return
@@ -283,12 +288,10 @@ def _requested(output: Any) -> str:
     return name
 
 
-def _shorter(deadline_s: float | None, timeout_us: Any) -> float | None:
-    """The call's deadline, or Triton's parameter, which is in microseconds."""
-    if type(timeout_us) is not int or not 0 < timeout_us < 2**53:
-        return deadline_s
-    timeout_s = timeout_us / 1e6
-    return timeout_s if deadline_s is None else min(deadline_s, timeout_s)
+def _shorter(deadline_s: float | None, timeout_s: float | None) -> float | None:
+    """The call's deadline, or the time that its parameters give it."""
+    given = [value for value in (deadline_s, timeout_s) if value is not None]
+    return min(given, default=None)
 
 
 def _model_of(message: Any) -> str:

@@ -16,7 +16,6 @@ from typing import Any
 
 from infersdk.errors import ClosedError, InputError
 from infersdk.runtime import Predictor
-from infersdk.types import Signature
 from infersdk.web.json_rows import encode
 from infersdk.web.problems import ProblemError, Reply, no_page, problem_of
 from infersdk.web.protocol import (
@@ -28,7 +27,14 @@ from infersdk.web.protocol import (
     method_not_allowed,
 )
 from infersdk.web.protocols.oip_binary import HEADER, read_request, too_many_rows, write_reply
-from infersdk.web.protocols.oip_models import VERSION, bind, config, metadata
+from infersdk.web.protocols.oip_models import (
+    VERSION,
+    bind,
+    config,
+    metadata,
+    most_inputs,
+    timeout_s_of,
+)
 from infersdk.web.protocols.oip_openapi import oip_paths
 from infersdk.web.protocols.oip_statistics import statistics
 from infersdk.web.request import Request
@@ -168,7 +174,7 @@ class OIPProtocol(Protocol):
         asked = read_request(
             body,
             request.header(HEADER),
-            max_inputs=_most_inputs(signature),
+            max_inputs=most_inputs(signature),
             max_rows=None if signature.container == "tensors" else max_rows,
         )
         bound = bind(
@@ -180,7 +186,7 @@ class OIPProtocol(Protocol):
         def write(answers: list[Any]) -> Reply:
             return write_reply(name, VERSION, asked, bound.write(answers))
 
-        return Call(bound.rows, bound.methods, write, bound.n_rows, _timeout_s(asked.parameters))
+        return Call(bound.rows, bound.methods, write, bound.n_rows, timeout_s_of(asked.parameters))
 
     def refuse(self, error: BaseException, errors: Sequence[InputError] = ()) -> Reply:
         """An object with the ``error``."""
@@ -294,19 +300,3 @@ def _refuse_shared_memory(request: Request) -> Reply:
         "There is no shared memory",
         "Shared memory is not supported here; send tensors in the request",
     )
-
-
-def _most_inputs(signature: Signature) -> int | None:
-    """How many a request may have: a column for each field, or the inputs of a graph."""
-    if signature.container == "text":
-        return 1
-    known = signature.inputs if signature.container == "tensors" else signature.fields
-    return len(known) or None
-
-
-def _timeout_s(parameters: dict[str, Any]) -> float | None:
-    """Triton's parameter, in microseconds."""
-    timeout_us = parameters.get("timeout")
-    if type(timeout_us) is not int or not 0 < timeout_us < 2**53:
-        return None
-    return timeout_us / 1e6

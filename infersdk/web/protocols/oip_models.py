@@ -20,7 +20,7 @@ from infersdk.runtime import Predictor
 from infersdk.types import Field, Method, Signature, TensorSpec, ValueSpec
 from infersdk.web.protocols.oip_tensors import Tensor, datatype_of, to_tensor
 
-__all__ = ["VERSION", "Bound", "bind", "config", "metadata"]
+__all__ = ["VERSION", "Bound", "bind", "config", "metadata", "most_inputs", "timeout_s_of"]
 
 VERSION = "1"
 """Of every model: an app has one of each."""
@@ -393,3 +393,40 @@ def _texts(predictor: Predictor, inputs: Sequence[Tensor]) -> list[Any]:
         )
     texts: list[Any] = _column(predictor, tensor).tolist()
     return texts
+
+
+def most_inputs(signature: Signature) -> int | None:
+    """How many inputs a request may have: a column for each field, or the inputs of a graph.
+
+    Parameters
+    ----------
+    signature : Signature
+
+    Returns
+    -------
+    int or None
+        None where only the model itself knows.
+    """
+    if signature.container == "text":
+        return 1
+    known = signature.inputs if signature.container == "tensors" else signature.fields
+    return len(known) or None
+
+
+def timeout_s_of(parameters: dict[str, Any]) -> float | None:
+    """How long a client waits, by Triton's parameter ``timeout``, which is in microseconds.
+
+    Parameters
+    ----------
+    parameters : dict
+        Of the request.
+
+    Returns
+    -------
+    float or None
+        Seconds; None where it does not say, or says nothing that makes sense.
+    """
+    timeout_us = parameters.get("timeout")
+    if type(timeout_us) is not int or not 0 < timeout_us < 2**53:
+        return None
+    return timeout_us / 1e6
